@@ -1,0 +1,89 @@
+#include "core/thread_pool.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace pare {
+
+struct ThreadPool::State {
+  std::mutex mutex;
+  std::condition_variable work_ready;
+  std::condition_variable work_done;
+  const std::function<void(size_t, size_t)>* body = nullptr;
+  size_t count = 0;
+  size_t next = 0;
+  size_t active = 0;
+  size_t failed_block = 0;
+  std::exception_ptr failure;
+  bool stopping = false;
+  std::vector<std::thread> workers;
+
+  void run(size_t worker) {
+    omp_set_num_threads(1);
+    std::unique_lock lock(mutex);
+    while (true) {
+      work_ready.wait(lock, [&] { return stopping || next < count; });
+      if (stopping) return;
+      const size_t block = next++;
+      ++active;
+      lock.unlock();
+      std::exception_ptr thrown;
+      try {
+        (*body)(block, worker);
+      } catch (...) {
+        thrown = std::current_exception();
+      }
+      lock.lock();
+      if (thrown) {
+        if (!failure || block < failed_block) {
+          failure = thrown;
+          failed_block = block;
+        }
+        next = count;
+      }
+      --active;
+      if (active == 0 && next >= count) work_done.notify_all();
+    }
+  }
+};
+
+ThreadPool::ThreadPool(size_t threads) : state_(std::make_unique<State>()) {
+  if (threads == 0) threads = std::max(1U, std::thread::hardware_concurrency());
+  for (size_t i = 0; i < threads; ++i) {
+    state_->workers.emplace_back([state = state_.get(), i] { state->run(i); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stopping = true;
+  }
+  state_->work_ready.notify_all();
+  for (std::thread& worker : state_->workers) worker.join();
+}
+
+size_t ThreadPool::size() const noexcept { return state_->workers.size(); }
+
+void ThreadPool::parallel_for(size_t count, const std::function<void(size_t, size_t)>& body) {
+  if (count == 0) return;
+  std::unique_lock lock(state_->mutex);
+  state_->body = &body;
+  state_->failure = nullptr;
+  state_->next = 0;
+  state_->count = count;
+  state_->work_ready.notify_all();
+  state_->work_done.wait(lock, [&] { return state_->active == 0 && state_->next >= count; });
+  state_->count = 0;
+  state_->next = 0;
+  state_->body = nullptr;
+  if (state_->failure) std::rethrow_exception(state_->failure);
+}
+
+}  // namespace pare

@@ -1,0 +1,65 @@
+// The set of values that a quantized weight can take: its format, scales and zero points.
+//
+// A grid decides numbers, not bytes; kernels/codec.h packs them. Rounding follows kernels/codec.h:
+// round_half_even(clamp(w × (1 / scale))).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/compressed_weight.h"
+#include "core/thread_pool.h"
+
+namespace pare {
+
+struct WeightGrid {
+  WeightFormat format = WeightFormat::kInt4;
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  int64_t group_size = kPerChannel;  ///< As CompressedWeight::group_size.
+  bool symmetric = true;
+  std::vector<float> scale;          ///< [1], [out] or [out, groups]; positive and finite.
+  std::vector<uint8_t> zero_point;   ///< [out, groups] when not symmetric.
+
+  int64_t groups() const noexcept {
+    return group_size > 0 ? (in_features + group_size - 1) / group_size : 1;
+  }
+  size_t scale_index(int64_t row, int64_t column) const noexcept {
+    if (group_size == kPerTensor) return 0;
+    if (group_size == kPerChannel) return static_cast<size_t>(row);
+    return static_cast<size_t>(row * groups() + column / group_size);
+  }
+};
+
+/// What to build a grid for.
+struct GridSpec {
+  WeightFormat format = WeightFormat::kInt4;
+  int64_t group_size = kPerChannel;
+  bool symmetric = true;
+};
+
+/// The code of one value, as CompressedWeight stores it in one byte, and its dequantized value.
+struct GridValue {
+  int8_t code = 0;
+  float value = 0;
+};
+GridValue round_to_grid(const WeightGrid& grid, int64_t row, int64_t column, float weight) noexcept;
+
+/// Sets scale (and zero point) of group `group` of row `row` from the largest magnitude
+/// (symmetric: absmax / 7, 127 or 448) or the range including zero (asymmetric: (max − min) / 15)
+/// of `values`. An all-zero group gets scale 1.
+void fit_group_absmax(WeightGrid& grid, int64_t row, int64_t group, std::span<const float> values);
+
+/// Plain absmax grid of `weight` [out, in]. kPerTensor takes the absmax over the whole weight.
+WeightGrid absmax_grid(std::span<const float> weight, int64_t out_features, int64_t in_features,
+                       const GridSpec& spec);
+
+/// One-byte codes of all weights, [out, in]; see pack_codes() for what follows.
+std::vector<int8_t> encode(const WeightGrid& grid, std::span<const float> weight, ThreadPool& pool);
+
+/// weight → round_to_grid(weight).value for all weights.
+std::vector<float> round_trip(const WeightGrid& grid, std::span<const float> weight,
+                              ThreadPool& pool);
+
+}  // namespace pare
