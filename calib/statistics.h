@@ -11,12 +11,12 @@ namespace pare {
 
 struct InputStatistics {
   int64_t in_features = 0;
-  int64_t tokens = 0;               ///< Number of tokens seen, padding excluded.
-  std::vector<float> amax;          ///< [in] largest magnitude.
-  std::vector<float> mean_abs;      ///< [in] mean magnitude.
-  std::vector<double> gram;         ///< [in, in] Σ x xᵀ over tokens, symmetric, both halves; or empty.
-  std::vector<double> square_sum;   ///< [in] Σ x², the diagonal of the Gram matrix; always filled.
-  std::vector<uint16_t> sample;     ///< [sample_tokens, in] bf16, evenly spread over the set.
+  int64_t tokens = 0;           ///< Number of tokens seen, padding excluded.
+  std::vector<float> amax;      ///< [in] largest magnitude.
+  std::vector<float> mean_abs;  ///< [in] mean magnitude.
+  std::vector<double> gram;  ///< [in, in] Σ x xᵀ over tokens, symmetric, both halves; or empty.
+  std::vector<double> square_sum;  ///< [in] Σ x², the diagonal of the Gram matrix; always filled.
+  std::vector<uint16_t> sample;    ///< [sample_tokens, in] bf16, evenly spread over the set.
   int64_t sample_tokens = 0;
 };
 

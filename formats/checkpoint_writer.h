@@ -22,11 +22,11 @@ namespace pare {
 
 /// What the root of a checkpoint carries beside the tensors.
 struct CheckpointHeader {
-  std::string architecture;      ///< For example "LlamaForCausalLM".
-  std::string config_json;       ///< config.json, verbatim.
-  std::string recipe_json;       ///< How it was compressed, JSON.
+  std::string architecture;        ///< For example "LlamaForCausalLM".
+  std::string config_json;         ///< config.json, verbatim.
+  std::string recipe_json;         ///< How it was compressed, JSON.
   std::string calibration_sha256;  ///< Of the calibration token ids; empty when there were none.
-  std::string source_sha256;     ///< WeightSource::sha256() of the input model.
+  std::string source_sha256;       ///< WeightSource::sha256() of the input model.
   std::map<std::string, std::string> text_files;  ///< Tokenizer and generation files.
 };
 

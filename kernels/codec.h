@@ -7,10 +7,16 @@
 //
 // Rounding rule, everywhere: q = round_half_even(clamp(w × inverse_scale, lo, hi)) with
 // inverse_scale = 1 / scale in float. For E4M3: saturating round to nearest even of
-// w × inverse_scale.
+// w × inverse_scale. A NaN becomes the integer code 0 and the E4M3 code 0x7F with its sign; callers
+// that must not lose one look at absmax first.
+//
+//   const float scale = symmetric_scale(absmax(weight), kE4m3Max);
+//   if (!std::isfinite(scale)) ...
+//   quantize_e4m3(weight, 1.0F / scale, codes);
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -22,6 +28,14 @@ namespace pare {
 /// finiteness test of the result covers all.
 float absmax(std::span<const float> values);
 float absmax_bf16(std::span<const uint16_t> values);
+
+/// The scale absmax / divisor of a symmetric slice. Where that is not a normal float (all zeros, or
+/// so small that its reciprocal would overflow) it is 1, and all codes come out as 0. NaN and
+/// infinity pass through, for the caller's finiteness test.
+inline float symmetric_scale(float absmax, float divisor) noexcept {
+  const float scale = absmax / divisor;
+  return scale < std::numeric_limits<float>::min() ? 1.0F : scale;
+}
 
 void bf16_to_f32(std::span<const uint16_t> in, std::span<float> out);
 void f32_to_bf16(std::span<const float> in, std::span<uint16_t> out);
@@ -37,6 +51,13 @@ void e4m3_to_bf16(std::span<const uint8_t> in, std::span<uint16_t> out);
 void quantize_int8(std::span<const float> in, float inverse_scale, std::span<int8_t> out);
 void quantize_int8_bf16(std::span<const uint16_t> in, float inverse_scale, std::span<int8_t> out);
 
+/// Scale and codes of one row in one go, while it is in the cache: the same codes as absmax,
+/// symmetric_scale and quantize_int8 one after the other. Returns the scale; when it is not finite,
+/// the codes are unspecified.
+float scale_and_quantize_int8(std::span<const float> in, float divisor, std::span<int8_t> out);
+float scale_and_quantize_int8_bf16(std::span<const uint16_t> in, float divisor,
+                                   std::span<int8_t> out);
+
 /// One row of symmetric INT4 in groups: codes −8 … 7, two a byte, low nibble first.
 /// inverse_scale has ceil(in.size() / group_size) entries (group_size ≥ 1; a multiple of 2 except
 /// when one group covers the row), out (in.size() + 1) / 2 bytes.
@@ -45,6 +66,15 @@ void quantize_int4_row(std::span<const float> in, int64_t group_size,
 void quantize_int4_row_bf16(std::span<const uint16_t> in, int64_t group_size,
                             std::span<const float> inverse_scale, std::span<uint8_t> out);
 
+/// Scales and codes of one row in groups: the same codes as absmax, symmetric_scale and
+/// quantize_int4_row one after the other. `scale` has ceil(in.size() / group_size) entries; where
+/// one is not finite, the codes of its group are unspecified.
+void scale_and_quantize_int4_row(std::span<const float> in, int64_t group_size, float divisor,
+                                 std::span<float> scale, std::span<uint8_t> out);
+void scale_and_quantize_int4_row_bf16(std::span<const uint16_t> in, int64_t group_size,
+                                      float divisor, std::span<float> scale,
+                                      std::span<uint8_t> out);
+
 /// Codes given as one byte each (−8 … 7 or 0 … 15) to two a byte, low nibble first, and back.
 /// `is_signed` tells whether a nibble is two's complement.
 void pack_nibbles(std::span<const int8_t> codes, std::span<uint8_t> out);
@@ -52,6 +82,7 @@ void unpack_nibbles(std::span<const uint8_t> in, bool is_signed, std::span<int8_
 
 /// Splits a dense row of one-byte or two-byte codes and its 2:4 mask (keep[i] != 0, exactly two of
 /// each four) into kept codes [in / 2] and mask nibbles (see CompressedWeight::mask_index).
+/// Code is int8_t, uint8_t or uint16_t; expanding puts 0 at the pruned positions.
 template <typename Code>
 void compress_2_4_row(std::span<const Code> dense, std::span<const uint8_t> keep,
                       std::span<Code> kept, std::span<uint8_t> mask_index);
@@ -65,7 +96,8 @@ void dequantize_rows(const CompressedWeight& weight, int64_t row_begin, int64_t 
                      std::span<float> out);
 
 /// The matrix that a bf16 product uses. kBf16 and kInt4: dequantized and rounded to bf16;
-/// kFp8E4m3: the E4M3 values themselves, without the scale (exact in bf16).
+/// kFp8E4m3: the E4M3 values themselves, without the scale (exact in bf16); kInt8: dequantized and
+/// rounded, for layers whose input is not quantized.
 void expand_to_bf16(const CompressedWeight& weight, int64_t row_begin, int64_t row_end,
                     std::span<uint16_t> out);
 

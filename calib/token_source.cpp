@@ -1,0 +1,182 @@
+#include "calib/token_source.h"
+
+#include <algorithm>
+#include <bit>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+#include <random>
+#include <sstream>
+
+#include "core/sha256.h"
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(ErrorCode::kInputMissing, path + ": cannot be opened for reading");
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (file.bad() || !text) throw Error(ErrorCode::kInputMissing, path + ": reading failed");
+  return std::move(text).str();
+}
+
+bool ends_with_any(const std::string& path, std::initializer_list<const char*> endings) {
+  return std::any_of(endings.begin(), endings.end(),
+                     [&](const char* ending) { return path.ends_with(ending); });
+}
+
+[[noreturn]] void fail(const std::string& path, const std::string& what) {
+  throw Error(ErrorCode::kInputMalformed, path + ": " + what);
+}
+
+std::vector<int32_t> ids_from_json(const Json& array, const std::string& where) {
+  std::vector<int32_t> ids;
+  if (!array.is_array()) fail(where, "expected an array of token ids");
+  for (const Json& id : array) {
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX) {
+      fail(where, "token id " + id.dump() + " is not a non-negative 32-bit integer");
+    }
+    ids.push_back(id.get<int32_t>());
+  }
+  return ids;
+}
+
+// Numbers separated by white space or commas, or JSON arrays of them; one document a line or array.
+std::vector<std::vector<int32_t>> parse_id_file(const std::string& text, const std::string& path) {
+  const Json json = Json::parse(text, nullptr, false);
+  if (json.is_array()) {
+    if (json.empty() || json[0].is_number()) return {ids_from_json(json, path)};
+    std::vector<std::vector<int32_t>> documents;
+    for (const Json& array : json) documents.push_back(ids_from_json(array, path));
+    return documents;
+  }
+  std::vector<std::vector<int32_t>> documents;
+  std::istringstream lines(text);
+  std::string line;
+  for (int64_t number = 1; std::getline(lines, line); ++number) {
+    std::replace(line.begin(), line.end(), ',', ' ');
+    std::istringstream words(line);
+    std::vector<int32_t> ids;
+    std::string word;
+    while (words >> word) {
+      size_t used = 0;
+      int64_t id = -1;
+      try {
+        id = std::stoll(word, &used);
+      } catch (const std::exception&) {
+        used = 0;
+      }
+      if (used != word.size() || id < 0 || id > INT32_MAX) {
+        fail(path, "line " + std::to_string(number) + ": \"" + word + "\" is not a token id");
+      }
+      ids.push_back(static_cast<int32_t>(id));
+    }
+    if (!ids.empty()) documents.push_back(std::move(ids));
+  }
+  return documents;
+}
+
+std::vector<std::string> split_lines(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  std::string line;
+  while (std::getline(stream, line)) lines.push_back(std::move(line));
+  return lines;
+}
+
+// Fisher-Yates with a fixed rule for drawing, so that the order does not depend on the library.
+void shuffle(std::vector<size_t>& order, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);
+}
+
+}  // namespace
+
+Tokenizer load_tokenizer(const WeightSource& source) {
+  const auto& files = source.text_files();
+  const auto file = files.find("tokenizer.json");
+  if (file == files.end()) {
+    throw Error(ErrorCode::kInputMissing,
+                source.path() + ": tokenizer.json is missing; give token ids instead of text");
+  }
+  return Tokenizer::from_json(file->second, source.path() + "/tokenizer.json");
+}
+
+TokenDocuments read_documents(const std::string& path, const WeightSource& source,
+                              int64_t needed_tokens, uint64_t seed) {
+  const std::string text = read_file(path);
+  TokenDocuments result;
+  result.text_sha256 = sha256_hex(std::string_view(text));
+  if (ends_with_any(path, {".json", ".ids", ".tokens"})) {
+    result.documents = parse_id_file(text, path);
+    return result;
+  }
+  std::optional<Tokenizer> tokenizer;
+  const auto encode = [&](const std::string& document) {
+    if (!tokenizer) tokenizer = load_tokenizer(source);
+    return tokenizer->encode(document, /*add_special_tokens=*/true);
+  };
+  if (!path.ends_with(".jsonl")) {
+    result.documents.push_back(encode(text));
+    return result;
+  }
+  const std::vector<std::string> lines = split_lines(text);
+  std::vector<size_t> order(lines.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  if (seed != 0) shuffle(order, seed);
+  int64_t tokens = 0;
+  for (const size_t index : order) {
+    const std::string& line = lines[index];
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const std::string where = path + ", line " + std::to_string(index + 1);
+    const Json json = Json::parse(line, nullptr, false);
+    if (!json.is_object()) fail(where, "is not a JSON object");
+    if (json.contains("input_ids") || json.contains("tokens")) {
+      result.documents.push_back(
+          ids_from_json(json.contains("input_ids") ? json["input_ids"] : json["tokens"], where));
+    } else if (json.contains("text") && json["text"].is_string()) {
+      result.documents.push_back(encode(json["text"].get<std::string>()));
+    } else {
+      fail(where, "has neither \"text\" nor \"input_ids\"");
+    }
+    tokens += static_cast<int64_t>(result.documents.back().size());
+    if (needed_tokens > 0 && tokens >= needed_tokens) break;
+  }
+  return result;
+}
+
+TokenWindows make_windows(const TokenDocuments& documents, int64_t count, int64_t length,
+                          const std::string& path) {
+  int64_t available = 0;
+  for (const auto& document : documents.documents) {
+    available += static_cast<int64_t>(document.size());
+  }
+  TokenWindows windows;
+  windows.length = length;
+  windows.count = count > 0 ? count : available / length;
+  if (windows.count == 0 || windows.count > available / length) {
+    fail(path, "holds " + std::to_string(available) + " tokens; " +
+                   std::to_string(std::max<int64_t>(count, 1)) + " windows of " +
+                   std::to_string(length) + " need " +
+                   std::to_string(std::max<int64_t>(count, 1) * length) +
+                   ": give more text, or fewer or shorter windows");
+  }
+  const auto wanted = static_cast<size_t>(windows.count * length);
+  windows.ids.reserve(wanted);
+  for (const auto& document : documents.documents) {
+    const size_t room = wanted - windows.ids.size();
+    windows.ids.insert(windows.ids.end(), document.begin(),
+                       document.begin() + static_cast<ptrdiff_t>(std::min(room, document.size())));
+  }
+  static_assert(std::endian::native == std::endian::little);
+  windows.ids_sha256 = sha256_hex(std::as_bytes(std::span<const int32_t>(windows.ids)));
+  return windows;
+}
+
+}  // namespace pare

@@ -1,0 +1,48 @@
+// Text and token-id files as token ids.
+//
+// Accepted: .jsonl, one object a line with "text", or with "input_ids" (also "tokens"); .json or
+// .ids / .tokens, whitespace-separated or JSON arrays of ids; any other file is text.
+//
+//   TokenDocuments documents = read_documents("c4.jsonl", tokenizer, /*needed_tokens=*/65536, 0);
+//   CalibrationSet set = make_windows(documents, 128, 512, "c4.jsonl");
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "formats/weight_source.h"
+#include "tokenizer/tokenizer.h"
+
+namespace pare {
+
+/// The tokenizer of a model. Throws Error(kInputMissing) when it has no tokenizer.json.
+Tokenizer load_tokenizer(const WeightSource& source);
+
+struct TokenDocuments {
+  std::vector<std::vector<int32_t>> documents;  ///< Each with the tokenizer's special tokens.
+  std::string text_sha256;                      ///< Of the file.
+};
+
+/// Reads documents in the file's order, or shuffled by `seed` when it is not 0, until they hold
+/// `needed_tokens` (0: all of them). A plain text file is one document, tokenized in one call.
+/// Token ids are taken as they are. Throws Error(kInputMissing) or Error(kInputMalformed) naming
+/// the file and line.
+TokenDocuments read_documents(const std::string& path, const WeightSource& source,
+                              int64_t needed_tokens, uint64_t seed);
+
+/// Token ids cut into windows of equal length, without padding.
+struct TokenWindows {
+  int64_t count = 0;
+  int64_t length = 0;
+  std::vector<int32_t> ids;  ///< [count, length]
+  std::string ids_sha256;    ///< Of `ids` as little-endian 32-bit integers.
+};
+
+/// Documents one after another, cut into windows of `length`: exactly `count` of them, or as many
+/// as there are when `count` is 0 (the tail is dropped). Throws Error(kInputMalformed) with both
+/// numbers when there are too few tokens.
+TokenWindows make_windows(const TokenDocuments& documents, int64_t count, int64_t length,
+                          const std::string& path);
+
+}  // namespace pare

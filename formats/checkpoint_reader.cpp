@@ -1,0 +1,372 @@
+#include "formats/checkpoint_reader.h"
+
+#include <array>
+#include <cstring>
+#include <filesystem>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/sha256.h"
+#include "formats/checkpoint_entries.h"
+#include "formats/hdf5_walk.h"
+#include "formats/json_check.h"
+#include "formats/mapped_file.h"
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr size_t kMaxIndexBytes = size_t{256} << 20;
+
+[[noreturn]] void malformed(const std::string& path, const std::string& what) {
+  throw Error(ErrorCode::kInputMalformed, path + ": " + what);
+}
+
+/// One checked file.
+struct Shard {
+  MappedFile file;
+  Hdf5Contents contents;
+
+  explicit Shard(const std::string& path) : file(path), contents(walk_hdf5(file)) {
+    const std::string& format = text_attribute(contents.root, "pare_format", path);
+    if (format != kCheckpointFormat) {
+      malformed(path, "pare_format is \"" + format + "\", expected \"" + kCheckpointFormat + "\"");
+    }
+    const int64_t version = number_attribute(contents.root, "pare_format_version", path);
+    if (version != kCheckpointVersion) {
+      malformed(path, "checkpoint format version " + std::to_string(version) +
+                          ", this program reads version " + std::to_string(kCheckpointVersion));
+    }
+    uint64_t total = 0;
+    for (const StoredDataset& dataset : contents.tensors) total += dataset.size;
+    const int64_t claimed = number_attribute(contents.root, "total_bytes", path);
+    if (claimed < 0 || static_cast<uint64_t>(claimed) != total) {
+      malformed(path, "total_bytes is " + std::to_string(claimed) + ", the tensors have " +
+                          std::to_string(total));
+    }
+  }
+
+  std::span<const std::byte> bytes(const StoredDataset& dataset) const {
+    return file.bytes().subspan(dataset.offset, dataset.size);
+  }
+};
+
+/// A shard as the index describes it.
+struct ShardPlan {
+  std::string path;
+  int64_t bytes = 0;
+  std::string sha256;
+};
+
+/// Reads an index; fills `weight_map` with dataset name → shard number.
+std::vector<ShardPlan> read_index(const std::string& index,
+                                  std::map<std::string, size_t>& weight_map) {
+  const std::string text = read_text_file(index, kMaxIndexBytes);
+  check_json(text, index);
+  const Json json = Json::parse(text);
+  std::vector<ShardPlan> shards;
+  std::map<std::string, size_t> number_of;
+  try {
+    if (json.at("pare_format") != kCheckpointIndexFormat ||
+        json.at("pare_format_version") != kCheckpointVersion) {
+      malformed(index, std::string("expected pare_format \"") + kCheckpointIndexFormat +
+                           "\", version " + std::to_string(kCheckpointVersion));
+    }
+    for (const Json& shard : json.at("shards")) {
+      const auto name = shard.at("file").get<std::string>();
+      if (!is_valid_dataset_name(name)) {
+        malformed(index, "shard \"" + name + "\" is not a plain file name");
+      }
+      if (!number_of.emplace(name, shards.size()).second) {
+        malformed(index, "shard \"" + name + "\" is listed twice");
+      }
+      shards.push_back({(fs::path(index).parent_path() / name).string(),
+                        shard.at("bytes").get<int64_t>(), shard.at("sha256").get<std::string>()});
+    }
+    for (const auto& [tensor, shard] : json.at("weight_map").items()) {
+      const auto found = number_of.find(shard.get<std::string>());
+      if (found == number_of.end()) {
+        malformed(index, "tensor \"" + tensor + "\": its shard is not in \"shards\"");
+      }
+      weight_map[tensor] = found->second;
+    }
+  } catch (const Json::exception& error) {
+    malformed(index, std::string("not an index of shards: ") + error.what());
+  }
+  if (shards.empty()) malformed(index, "it names no shards");
+  return shards;
+}
+
+/// The index in a folder; empty when there is none.
+std::string find_index(const std::string& folder) {
+  std::string result;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (!entry.path().filename().string().ends_with(kIndexSuffix)) continue;
+    if (!result.empty()) malformed(folder, "holds more than one index of shards");
+    result = entry.path().string();
+  }
+  return result;
+}
+
+template <typename Element>
+std::vector<Element> copy_of(std::span<const std::byte> bytes) {
+  std::vector<Element> result(bytes.size() / sizeof(Element));
+  if (!bytes.empty()) std::memcpy(result.data(), bytes.data(), bytes.size());
+  return result;
+}
+
+class Checkpoint final : public WeightSource {
+ public:
+  explicit Checkpoint(const std::string& path) : path_(path) {
+    std::string index;
+    if (fs::is_directory(path)) {
+      index = find_index(path);
+      if (index.empty()) malformed(path, "holds no index of shards (NAME.h5.index.json)");
+    } else if (path.ends_with(kIndexSuffix)) {
+      index = path;
+    }
+    if (index.empty()) {
+      shards_.push_back(std::make_unique<Shard>(path));
+    } else {
+      open_shards(index);
+    }
+    for (size_t number = 0; number < shards_.size(); ++number) add_entries(number);
+    for (const auto& [name, entry] : entries_) names_.push_back(name);
+    read_root(*shards_[0]);
+  }
+
+  const std::string& path() const override { return path_; }
+  const std::string& config_json() const override { return config_json_; }
+  const std::map<std::string, std::string>& text_files() const override { return text_files_; }
+  const std::vector<std::string>& names() const override { return names_; }
+  bool contains(const std::string& name) const override { return entries_.contains(name); }
+  bool is_compressed(const std::string& name) const override {
+    const auto found = entries_.find(name);
+    return found != entries_.end() && found->second.entry.layout != nullptr;
+  }
+
+  TensorView dense(const std::string& name) const override {
+    const Placed& placed = find(name);
+    if (placed.entry.layout != nullptr) {
+      malformed(shard(placed).file.path(), "tensor \"" + name + "\" is stored compressed");
+    }
+    return {placed.entry.dtype, placed.entry.shape, shard(placed).bytes(*placed.entry.data)};
+  }
+
+  CompressedWeight compressed(const std::string& name) const override {
+    const Placed& placed = find(name);
+    const CheckpointEntry& entry = placed.entry;
+    const Shard& from = shard(placed);
+    if (entry.layout == nullptr) {
+      malformed(from.file.path(), "tensor \"" + name + "\" is not stored compressed");
+    }
+    CompressedWeight weight = entry.weight;
+    weight.codes = copy_of<uint8_t>(from.bytes(*entry.data));
+    if (entry.scale != nullptr) weight.scale = copy_of<float>(from.bytes(*entry.scale));
+    if (entry.zero_point != nullptr) {
+      weight.zero_point = copy_of<uint8_t>(from.bytes(*entry.zero_point));
+    }
+    if (entry.input_scale != nullptr) {
+      weight.input_scale = copy_of<float>(from.bytes(*entry.input_scale))[0];
+    }
+    if (entry.pre_quant_scale != nullptr) {
+      weight.pre_quant_scale = copy_of<float>(from.bytes(*entry.pre_quant_scale));
+    }
+    if (entry.mask_index != nullptr) {
+      weight.mask_index = copy_of<uint8_t>(from.bytes(*entry.mask_index));
+    }
+    try {
+      validate(weight, name);
+    } catch (const Error& error) {
+      throw Error(error.code(), from.file.path() + ": " + error.what());
+    }
+    return weight;
+  }
+
+  Shape shape(const std::string& name) const override { return find(name).entry.shape; }
+  std::string file_of(const std::string& name) const override {
+    return shard(find(name)).file.path();
+  }
+
+  int64_t stored_bytes() const override {
+    int64_t total = 0;
+    for (const std::string& name : names_) total += stored_bytes(name);
+    return total;
+  }
+
+  int64_t stored_bytes(const std::string& name) const override {
+    uint64_t total = 0;
+    for (const StoredDataset* part : find(name).entry.parts()) total += part->size;
+    return static_cast<int64_t>(total);
+  }
+
+  void release(const std::vector<std::string>& names) const override {
+    for (const std::string& name : names) {
+      const Placed& placed = find(name);
+      for (const StoredDataset* part : placed.entry.parts()) {
+        shard(placed).file.release(shard(placed).bytes(*part));
+      }
+    }
+  }
+
+  std::string sha256() const override {
+    std::call_once(hashed_, [this] { sha256_ = compute_sha256(); });
+    return sha256_;
+  }
+
+  const std::string& recipe_json() const override { return recipe_json_; }
+
+  /// See pare::verify_hashes().
+  int64_t verify() const {
+    uint64_t total = 0;
+    for (const auto& checked : shards_) {
+      for (const auto* group : {&checked->contents.tensors, &checked->contents.meta}) {
+        for (const StoredDataset& dataset : *group) {
+          check_sha256(*checked, dataset);
+          checked->file.release(checked->bytes(dataset));
+          total += dataset.size;
+        }
+      }
+    }
+    for (const ShardPlan& plan : plans_) {
+      if (sha256_file(plan.path) != plan.sha256) {
+        malformed(plan.path, "its SHA-256 differs from the one in the index");
+      }
+    }
+    return static_cast<int64_t>(total);
+  }
+
+ private:
+  struct Placed {
+    size_t shard = 0;
+    CheckpointEntry entry;
+  };
+
+  void open_shards(const std::string& index) {
+    std::map<std::string, size_t> weight_map;
+    plans_ = read_index(index, weight_map);
+    for (const ShardPlan& plan : plans_) {
+      if (!fs::exists(plan.path)) {
+        throw Error(ErrorCode::kInputMissing,
+                    plan.path + ": this shard is named by " + index + " and is not there");
+      }
+      const auto bytes = static_cast<int64_t>(fs::file_size(plan.path));
+      if (bytes != plan.bytes) {
+        malformed(plan.path, std::to_string(bytes) + " bytes, the index expects " +
+                                 std::to_string(plan.bytes) + " (file truncated?)");
+      }
+      shards_.push_back(std::make_unique<Shard>(plan.path));
+    }
+    check_weight_map(index, weight_map);
+  }
+
+  void check_weight_map(const std::string& index,
+                        const std::map<std::string, size_t>& weight_map) const {
+    std::set<std::pair<std::string, size_t>> held;
+    for (size_t number = 0; number < shards_.size(); ++number) {
+      for (const StoredDataset& dataset : shards_[number]->contents.tensors) {
+        const auto listed = weight_map.find(dataset.name);
+        if (listed == weight_map.end() || listed->second != number) {
+          malformed(shards_[number]->file.path(),
+                    "tensor \"" + dataset.name + "\" is not where " + index + " says");
+        }
+        held.emplace(dataset.name, number);
+      }
+    }
+    for (const auto& [name, number] : weight_map) {
+      if (!held.contains({name, number})) {
+        malformed(shards_[number]->file.path(),
+                  "tensor \"" + name + "\" is not in this shard, but " + index + " says so");
+      }
+    }
+  }
+
+  void add_entries(size_t number) {
+    const Shard& from = *shards_[number];
+    for (auto& [name, entry] : interpret_datasets(from.file.path(), from.contents.tensors)) {
+      entries_[name] = {number, std::move(entry)};
+    }
+  }
+
+  void read_root(const Shard& first) {
+    const std::string& file = first.file.path();
+    config_json_ = text_attribute(first.contents.root, "config_json", file);
+    check_json(config_json_, file + ": config_json");
+    recipe_json_ = text_attribute(first.contents.root, "recipe_json", file);
+    std::array<std::string_view, kHeaderTexts.size()> texts;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      texts[i] = text_attribute(first.contents.root, kHeaderTexts[i], file);
+    }
+    if (header_sha256(texts) != text_attribute(first.contents.root, "header_sha256", file)) {
+      malformed(file, "the texts of the root differ from header_sha256 (damaged file?)");
+    }
+    for (const StoredDataset& dataset : first.contents.meta) {
+      const std::span<const std::byte> bytes = first.bytes(dataset);
+      check_sha256(first, dataset);  // All of it is read here anyway.
+      if (dataset.type != StoredType::kU8 || dataset.shape.size() != 1) {
+        malformed(file, "text \"" + dataset.name + "\" is not a list of bytes");
+      }
+      text_files_[dataset.name] = {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    }
+  }
+
+  static void check_sha256(const Shard& from, const StoredDataset& dataset) {
+    const std::string shown = from.file.path() + ": tensor \"" + dataset.name + "\"";
+    const std::string& expected = text_attribute(dataset.attributes, "sha256", shown);
+    const std::string found = sha256_hex(from.bytes(dataset));
+    if (found != expected) {
+      throw Error(ErrorCode::kInputMalformed, shown + ": its bytes have SHA-256 " + found +
+                                                  ", expected " + expected + " (damaged file?)");
+    }
+  }
+
+  const Placed& find(const std::string& name) const {
+    const auto found = entries_.find(name);
+    if (found == entries_.end()) malformed(path_, "there is no tensor \"" + name + "\"");
+    return found->second;
+  }
+  const Shard& shard(const Placed& placed) const { return *shards_[placed.shard]; }
+
+  /// Over the hashes that the file states; verify_hashes() checks that they are true.
+  std::string compute_sha256() const {
+    Sha256 hash;
+    hash.update("config " + sha256_hex(config_json_) + "\n");
+    for (const auto& [name, placed] : entries_) {
+      for (const StoredDataset* part : placed.entry.parts()) {
+        const std::string shown = shard(placed).file.path() + ": tensor \"" + part->name + "\"";
+        hash.update(part->name + " " + text_attribute(part->attributes, "dtype", shown) + " " +
+                    shape_text(part->shape) + " " +
+                    text_attribute(part->attributes, "sha256", shown) + "\n");
+      }
+    }
+    return hash.finish();
+  }
+
+  std::string path_;
+  std::vector<ShardPlan> plans_;  ///< Empty for a single file.
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::map<std::string, Placed> entries_;
+  std::vector<std::string> names_;
+  std::string config_json_;
+  std::string recipe_json_;
+  std::map<std::string, std::string> text_files_;
+  mutable std::once_flag hashed_;
+  mutable std::string sha256_;
+};
+
+}  // namespace
+
+std::unique_ptr<WeightSource> open_checkpoint(const std::string& path) {
+  return std::make_unique<Checkpoint>(path);
+}
+
+int64_t verify_hashes(const std::string& path) { return Checkpoint(path).verify(); }
+
+bool is_checkpoint_folder(const std::string& path) { return !find_index(path).empty(); }
+
+}  // namespace pare

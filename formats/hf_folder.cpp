@@ -1,0 +1,196 @@
+#include "formats/hf_folder.h"
+
+#include <array>
+#include <filesystem>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/sha256.h"
+#include "formats/json_check.h"
+#include "formats/safetensors.h"
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr size_t kMaxTextBytes = size_t{256} << 20;
+constexpr std::array<const char*, 6> kTextFiles{"tokenizer.json",
+                                                "tokenizer_config.json",
+                                                "generation_config.json",
+                                                "special_tokens_map.json",
+                                                "vocab.json",
+                                                "merges.txt"};
+
+[[noreturn]] void malformed(const std::string& path, const std::string& what) {
+  throw Error(ErrorCode::kInputMalformed, path + ": " + what);
+}
+
+/// A shard is a plain file name: an index must not reach outside its folder.
+void check_shard_name(const std::string& index, const std::string& name) {
+  if (name.empty() || name == "." || name == ".." ||
+      name.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos) {
+    malformed(index, "shard name \"" + name + "\" is not a plain file name");
+  }
+}
+
+class HfFolder final : public WeightSource {
+ public:
+  explicit HfFolder(const std::string& path) : path_(path) {
+    read_config();
+    for (const char* name : kTextFiles) {
+      const fs::path file = fs::path(path_) / name;
+      if (fs::exists(file)) text_files_[name] = read_text_file(file.string(), kMaxTextBytes);
+    }
+    const fs::path single = fs::path(path_) / "model.safetensors";
+    const fs::path index = fs::path(path_) / "model.safetensors.index.json";
+    if (fs::exists(single)) {
+      files_.push_back(SafetensorsFile::open(single.string()));
+      for (const std::string& name : files_[0].names()) file_of_[name] = 0;
+    } else if (fs::exists(index)) {
+      open_shards(index.string());
+    } else {
+      throw Error(ErrorCode::kInputMissing,
+                  path_ +
+                      ": neither model.safetensors nor model.safetensors.index.json is there "
+                      "(other weight formats have to be converted to safetensors first)");
+    }
+    for (const auto& [name, file] : file_of_) names_.push_back(name);
+  }
+
+  const std::string& path() const override { return path_; }
+  const std::string& config_json() const override { return config_json_; }
+  const std::map<std::string, std::string>& text_files() const override { return text_files_; }
+  const std::vector<std::string>& names() const override { return names_; }
+  bool contains(const std::string& name) const override { return file_of_.contains(name); }
+  bool is_compressed(const std::string& /*name*/) const override { return false; }
+
+  TensorView dense(const std::string& name) const override { return file(name).get(name); }
+
+  CompressedWeight compressed(const std::string& name) const override {
+    malformed(file(name).path(), "tensor \"" + name + "\" is not stored compressed");
+  }
+
+  Shape shape(const std::string& name) const override { return file(name).get(name).shape; }
+  std::string file_of(const std::string& name) const override { return file(name).path(); }
+
+  int64_t stored_bytes() const override {
+    int64_t total = 0;
+    for (const std::string& name : names_) total += stored_bytes(name);
+    return total;
+  }
+
+  int64_t stored_bytes(const std::string& name) const override {
+    return static_cast<int64_t>(file(name).get(name).bytes.size());
+  }
+
+  void release(const std::vector<std::string>& names) const override {
+    for (const std::string& name : names) file(name).release(name);
+  }
+
+  std::string sha256() const override {
+    std::call_once(hashed_, [this] { sha256_ = compute_sha256(); });
+    return sha256_;
+  }
+
+  const std::string& recipe_json() const override { return recipe_json_; }
+
+ private:
+  void read_config() {
+    const fs::path file = fs::path(path_) / "config.json";
+    if (!fs::exists(file)) {
+      throw Error(ErrorCode::kInputMissing, path_ + ": config.json is not there");
+    }
+    config_json_ = read_text_file(file.string(), kMaxTextBytes);
+    check_json(config_json_, file.string());
+  }
+
+  void open_shards(const std::string& index) {
+    const std::string text = read_text_file(index, kMaxTextBytes);
+    check_json(text, index);
+    const Json json = Json::parse(text);
+    const auto map = json.find("weight_map");
+    if (map == json.end() || !map->is_object() || map->empty()) {
+      malformed(index, "\"weight_map\" is missing or empty");
+    }
+    std::set<std::string> shards;
+    for (const auto& [name, shard] : map->items()) {
+      if (!shard.is_string()) malformed(index, "tensor \"" + name + "\": shard is not a string");
+      check_shard_name(index, shard.get_ref<const std::string&>());
+      shards.insert(shard.get<std::string>());
+    }
+    std::map<std::string, size_t> number_of;
+    for (const std::string& shard : shards) {
+      const fs::path file = fs::path(path_) / shard;
+      if (!fs::exists(file)) {
+        throw Error(ErrorCode::kInputMissing,
+                    file.string() + ": this shard is named by " + index + " and is not there");
+      }
+      number_of[shard] = files_.size();
+      files_.push_back(SafetensorsFile::open(file.string()));
+    }
+    for (const auto& [name, shard] : map->items()) {
+      const size_t number = number_of[shard.get<std::string>()];
+      if (!files_[number].contains(name)) {
+        malformed(files_[number].path(),
+                  "tensor \"" + name + "\" is not in this shard, but " + index + " says so");
+      }
+      file_of_[name] = number;
+    }
+    add_unlisted(index, *map);
+  }
+
+  /// Tensors that a shard holds and the index forgot are part of the model too: leaving them out
+  /// would be silent.
+  void add_unlisted(const std::string& index, const Json& map) {
+    for (size_t number = 0; number < files_.size(); ++number) {
+      for (const std::string& name : files_[number].names()) {
+        if (map.contains(name)) continue;
+        if (!file_of_.emplace(name, number).second) {
+          malformed(files_[number].path(), "tensor \"" + name + "\" is in " +
+                                               files_[file_of_[name]].path() + " too, and " +
+                                               index + " does not say which one counts");
+        }
+      }
+    }
+  }
+
+  const SafetensorsFile& file(const std::string& name) const {
+    const auto found = file_of_.find(name);
+    if (found == file_of_.end()) malformed(path_, "there is no tensor \"" + name + "\"");
+    return files_[found->second];
+  }
+
+  std::string compute_sha256() const {
+    Sha256 hash;
+    hash.update("config " + sha256_hex(config_json_) + "\n");
+    for (const std::string& name : names_) {
+      const TensorView& view = file(name).get(name);
+      hash.update(name + " " + std::string(dtype_name(view.dtype)) + " " + shape_text(view.shape) +
+                  " " + sha256_hex(view.bytes) + "\n");
+      file(name).release(name);
+    }
+    return hash.finish();
+  }
+
+  std::string path_;
+  std::string config_json_;
+  std::string recipe_json_;
+  std::map<std::string, std::string> text_files_;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, size_t> file_of_;
+  std::vector<std::string> names_;
+  mutable std::once_flag hashed_;
+  mutable std::string sha256_;
+};
+
+}  // namespace
+
+std::unique_ptr<WeightSource> open_hf_folder(const std::string& path) {
+  return std::make_unique<HfFolder>(path);
+}
+
+}  // namespace pare

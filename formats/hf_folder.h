@@ -1,0 +1,20 @@
+// A Hugging Face model folder as a WeightSource: config.json, safetensors, tokenizer files.
+//
+// Either model.safetensors, or model.safetensors.index.json and the shards that it names. All
+// tensors are dense. Headers are read and checked when the folder is opened; tensors are mapped.
+//
+//   auto source = open_hf_folder("models/llama");
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "formats/weight_source.h"
+
+namespace pare {
+
+/// Throws Error(kInputMissing) when config.json, the weights or a shard are not there, and
+/// Error(kInputMalformed) when one is damaged or the index and the shards disagree.
+std::unique_ptr<WeightSource> open_hf_folder(const std::string& path);
+
+}  // namespace pare

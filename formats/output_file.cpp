@@ -1,0 +1,279 @@
+#include "formats/output_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kTemporarySuffix = ".pare-tmp";
+
+[[noreturn]] void fail(const std::string& path, const std::string& what) {
+  throw Error(ErrorCode::kWriteFailed, path + ": " + what);
+}
+
+[[noreturn]] void fail_locked(const std::string& path) {
+  fail(path, "another process is writing it now; wait for it or choose another output");
+}
+
+std::string folder_of(const std::string& path) {
+  const fs::path folder = fs::path(path).parent_path();
+  return folder.empty() ? "." : folder.string();
+}
+
+std::string without_slash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+void check_place(const std::string& path) {
+  std::error_code ignored;
+  if (!fs::is_directory(folder_of(path), ignored)) {
+    fail(path, "its folder " + folder_of(path) + " does not exist; create it first");
+  }
+}
+
+/// Whether `path` still names what the descriptor has open: between opening and locking another
+/// writer may have renamed it away.
+bool same_file(int descriptor, const std::string& path) {
+  struct stat opened = {};
+  struct stat named = {};
+  return ::fstat(descriptor, &opened) == 0 && ::stat(path.c_str(), &named) == 0 &&
+         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+void check_free(const std::string& path, bool force) {
+  struct stat status = {};
+  if (::lstat(path.c_str(), &status) != 0) return;
+  if (S_ISDIR(status.st_mode)) fail(path, "is a folder; a file is to be written there");
+  if (!force) fail(path, "exists already; use --force to replace it");
+}
+
+Descriptor claim_file(const std::string& path, const std::string& temporary, bool force) {
+  check_place(path);
+  while (true) {
+    Descriptor file(::open(temporary.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
+    if (file.get() < 0) fail_write(path, "creating " + temporary, errno);
+    // A lock of the open file description: unlike flock it does not meet the locks that the HDF5
+    // library may take, and unlike a plain POSIX lock it survives the library closing the file.
+    struct flock lock = {};
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    if (::fcntl(file.get(), F_OFD_SETLK, &lock) != 0) {
+      if (errno == EAGAIN || errno == EACCES) fail_locked(path);
+      fail_write(path, "locking " + temporary, errno);
+    }
+    if (!same_file(file.get(), temporary)) continue;
+    try {
+      // Only now: the writer that held the lock until here may just have made the output.
+      check_free(path, force);
+      if (::ftruncate(file.get(), 0) != 0) fail_write(path, "emptying " + temporary, errno);
+    } catch (...) {
+      ::unlink(temporary.c_str());
+      throw;
+    }
+    return file;
+  }
+}
+
+void sync_folder(const std::string& path) {
+  const Descriptor folder(::open(folder_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Some file systems cannot sync folders and say EINVAL: then renaming is all there is.
+  if (folder.get() < 0 || (::fsync(folder.get()) != 0 && errno != EINVAL)) {
+    fail_write(path, "syncing its folder", errno);
+  }
+}
+
+/// Whether a name is one that a folder of shards holds.
+bool is_ours(const std::string& name) {
+  return name.ends_with(".h5") || name.ends_with(".h5.index.json");
+}
+
+void check_replaceable(const std::string& path, bool force) {
+  struct stat status = {};
+  if (::lstat(path.c_str(), &status) != 0) return;
+  if (!S_ISDIR(status.st_mode)) fail(path, "exists and is no folder; remove it first");
+  for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
+    if (!force) fail(path, "exists already and is not empty; use --force to replace it");
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_regular_file() || !is_ours(name)) {
+      fail(path, "holds \"" + name + "\", which is not part of a checkpoint, and is not replaced");
+    }
+  }
+}
+
+Descriptor claim_folder(const std::string& path, const std::string& temporary, bool force) {
+  check_place(path);
+  while (true) {
+    if (::mkdir(temporary.c_str(), 0777) != 0 && errno != EEXIST) {
+      fail_write(path, "creating " + temporary, errno);
+    }
+    Descriptor folder(::open(temporary.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    if (folder.get() < 0) {
+      if (errno == ENOENT) continue;
+      fail_write(path, "opening " + temporary, errno);
+    }
+    if (::flock(folder.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK) fail_locked(path);
+      fail_write(path, "locking " + temporary, errno);
+    }
+    if (!same_file(folder.get(), temporary)) continue;
+    // What a killed writer left.
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(temporary, error)) {
+      fs::remove(entry.path(), error);
+    }
+    try {
+      check_replaceable(path, force);
+    } catch (...) {
+      ::rmdir(temporary.c_str());
+      throw;
+    }
+    return folder;
+  }
+}
+
+}  // namespace
+
+void fail_write(const std::string& path, const std::string& what, int error_number) {
+  std::string message = path + ": " + what + " failed: " + std::strerror(error_number);
+  std::error_code error;
+  const fs::space_info space = fs::space(folder_of(path), error);
+  if (!error) message += "; " + std::to_string(space.available) + " bytes are free there";
+  struct rlimit limit = {};
+  if (error_number == EFBIG && ::getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+      limit.rlim_cur != RLIM_INFINITY) {
+    message += ", the file size limit is " + std::to_string(limit.rlim_cur) + " bytes";
+  }
+  throw Error(ErrorCode::kWriteFailed, message);
+}
+
+Descriptor::~Descriptor() {
+  if (number_ >= 0) ::close(number_);
+}
+Descriptor::Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
+  std::swap(number_, other.number_);
+  return *this;
+}
+
+GrowingFile::GrowingFile(const std::string& path, const std::string& shown)
+    : GrowingFile(Descriptor(::open(path.c_str(),
+                                    O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666)),
+                  shown) {}
+
+GrowingFile::GrowingFile(Descriptor descriptor, const std::string& shown)
+    : descriptor_(std::move(descriptor)), shown_(shown) {
+  if (descriptor_.get() < 0) fail_write(shown_, "creating", errno);
+}
+
+void GrowingFile::reserve(int64_t bytes) {
+  const std::string what = "reserving " + std::to_string(bytes) + " bytes";
+  struct rlimit limit = {};
+  // Asked for beforehand: exceeding the limit raises SIGXFSZ, which ends a process by default.
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+      static_cast<rlim_t>(bytes) > limit.rlim_cur) {
+    fail_write(shown_, what, EFBIG);
+  }
+  if (::fallocate(descriptor_.get(), FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
+  // A file system that cannot reserve meets its limit when it is written.
+  if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINTR) return;
+  fail_write(shown_, what, errno);
+}
+
+void GrowingFile::write_at(int64_t offset, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    constexpr size_t kPiece = size_t{1} << 30;  // One call writes at most 2 GiB.
+    const ssize_t count =
+        ::pwrite(descriptor_.get(), bytes.data(), std::min(bytes.size(), kPiece), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) fail_write(shown_, "writing", count < 0 ? errno : ENOSPC);
+    bytes = bytes.subspan(static_cast<size_t>(count));
+    offset += count;
+  }
+  end_ = std::max(end_, offset);
+}
+
+void GrowingFile::append(std::span<const std::byte> bytes) {
+  reserve(end_ + static_cast<int64_t>(bytes.size()));
+  write_at(end_, bytes);
+}
+
+int64_t GrowingFile::size() const {
+  struct stat status = {};
+  if (::fstat(descriptor_.get(), &status) != 0) fail_write(shown_, "asking for the size", errno);
+  return status.st_size;
+}
+
+void GrowingFile::sync() {
+  if (::ftruncate(descriptor_.get(), size()) != 0) fail_write(shown_, "trimming", errno);
+  if (::fsync(descriptor_.get()) != 0) fail_write(shown_, "syncing", errno);
+}
+
+OutputFile::OutputFile(const std::string& path, bool force)
+    : path_(path),
+      temporary_(path + kTemporarySuffix),
+      force_(force),
+      file_(claim_file(path_, temporary_, force_), path_) {}
+
+OutputFile::~OutputFile() {
+  if (!committed_) ::unlink(temporary_.c_str());
+}
+
+void OutputFile::commit() {
+  file_.sync();
+  // Without force nothing is replaced, not even what appeared since the constructor looked.
+  const unsigned flags = force_ ? 0U : static_cast<unsigned>(RENAME_NOREPLACE);
+  int result = ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), flags);
+  if (result != 0 && errno == EINVAL) result = ::rename(temporary_.c_str(), path_.c_str());
+  if (result != 0) fail_write(path_, "renaming " + temporary_, errno);
+  committed_ = true;
+  sync_folder(path_);
+}
+
+OutputFolder::OutputFolder(const std::string& path, bool force)
+    : path_(without_slash(path)),
+      temporary_(path_ + kTemporarySuffix),
+      force_(force),
+      lock_(claim_folder(path_, temporary_, force_)) {}
+
+OutputFolder::~OutputFolder() {
+  if (committed_) return;
+  std::error_code ignored;
+  fs::remove_all(temporary_, ignored);
+}
+
+void OutputFolder::commit() {
+  if (::fsync(lock_.get()) != 0 && errno != EINVAL) fail_write(path_, "syncing", errno);
+  check_replaceable(path_, force_);
+  // An empty folder is replaced by rename; a full one changes places with the new one, so that at
+  // every moment one of the two is there whole.
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int error = errno;
+    if ((error != ENOTEMPTY && error != EEXIST) ||
+        ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) != 0) {
+      fail_write(path_, "renaming " + temporary_, errno);
+    }
+    std::error_code ignored;
+    fs::remove_all(temporary_, ignored);
+  }
+  committed_ = true;
+  sync_folder(path_);
+}
+
+}  // namespace pare

@@ -1,0 +1,178 @@
+#include "model/block_runner.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/vector_math.h"
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+void gated_activation(Activation activation, std::span<const float> gate, std::span<const float> up,
+                      std::span<float> out) {
+  switch (activation) {
+    case Activation::kSilu:
+      return silu_multiply(gate, up, out);
+    case Activation::kGeluTanh:
+      return gelu_tanh_multiply(gate, up, out);
+    case Activation::kGeluErf:
+      return gelu_erf_multiply(gate, up, out);
+  }
+}
+
+void rotate_rows(const RotaryShape& shape, const RotaryTable& table, int64_t position, int64_t rows,
+                 int64_t width, float* x) {
+  const auto half = static_cast<size_t>(table.half);
+  for (int64_t row = 0; row < rows; ++row) {
+    const size_t offset = static_cast<size_t>(position + row) * half;
+    for (int64_t head = 0; head < width / shape.head_dim; ++head) {
+      rotate_half({x + row * width + head * shape.head_dim, static_cast<size_t>(shape.head_dim)},
+                  {table.cosine.data() + offset, half}, {table.sine.data() + offset, half});
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> block_tensors(const BlockGraph& block) {
+  std::vector<std::string> names;
+  for (const Op& op : block.ops) {
+    if (op.kind != OpKind::kLinear && op.kind != OpKind::kRmsNorm) continue;
+    names.push_back(block.full_name(op) + ".weight");
+    if (op.bias) names.push_back(block.full_name(op) + ".bias");
+  }
+  return names;
+}
+
+std::vector<float> load_vector(const WeightSource& source, const std::string& name) {
+  std::vector<float> values = to_f32(source.dense(name), name);
+  for (const float value : values) {
+    if (!std::isfinite(value)) {
+      throw Error(ErrorCode::kNonFinite,
+                  source.file_of(name) + ": tensor \"" + name + "\" holds NaN or infinity");
+    }
+  }
+  return values;
+}
+
+BlockWeights load_block(const BlockGraph& block, const WeightSource& source, Precision precision) {
+  BlockWeights weights;
+  weights.linears.resize(block.ops.size());
+  weights.norms.resize(block.ops.size());
+  for (size_t i = 0; i < block.ops.size(); ++i) {
+    const Op& op = block.ops[i];
+    const std::string name = block.full_name(op) + ".weight";
+    if (op.kind == OpKind::kRmsNorm) weights.norms[i] = load_vector(source, name);
+    if (op.kind != OpKind::kLinear) continue;
+    std::vector<float> bias;
+    if (op.bias) bias = load_vector(source, block.full_name(op) + ".bias");
+    weights.linears[i] =
+        source.is_compressed(name)
+            ? Linear::compressed(source.compressed(name), std::move(bias), precision)
+            : Linear::dense(source.dense(name), name, std::move(bias), precision);
+  }
+  source.release(block_tensors(block));
+  return weights;
+}
+
+RotaryTable make_rotary_table(const RotaryShape& shape, int64_t positions) {
+  RotaryTable table;
+  table.half = shape.rotated / 2;
+  const auto size = static_cast<size_t>(positions * table.half);
+  table.cosine.resize(size);
+  table.sine.resize(size);
+  for (int64_t position = 0; position < positions; ++position) {
+    for (int64_t i = 0; i < table.half; ++i) {
+      // The angle is a product in FP32, as deployed models compute it.
+      const float angle =
+          static_cast<float>(position) * shape.inverse_frequency[static_cast<size_t>(i)];
+      const auto index = static_cast<size_t>(position * table.half + i);
+      const double exact = static_cast<double>(angle);
+      table.cosine[index] = static_cast<float>(std::cos(exact)) * shape.attention_factor;
+      table.sine[index] = static_cast<float>(std::sin(exact)) * shape.attention_factor;
+    }
+  }
+  return table;
+}
+
+BlockWorkspace::BlockWorkspace(const BlockGraph& block, int64_t sequence_length,
+                               Precision precision)
+    : cache_(block.attention, sequence_length, precision) {
+  const int64_t rows = padded_rows(std::min(kChunkTokens, sequence_length));
+  values_.resize(block.widths.size());
+  for (size_t i = 1; i < values_.size(); ++i) {
+    values_[i].resize(static_cast<size_t>(rows * block.widths[i]));
+  }
+}
+
+BlockRunner::BlockRunner(const BlockGraph& block, const BlockWeights& weights,
+                         const RotaryTable& rotary, Precision precision)
+    : block_(block), weights_(weights), rotary_(rotary), attention_(block.attention, precision) {}
+
+void BlockRunner::run(float* hidden, int64_t tokens, BlockWorkspace& workspace,
+                      const InputObserver& observer) const {
+  workspace.cache_.clear();
+  for (int64_t position = 0; position < tokens; position += kChunkTokens) {
+    run_chunk(hidden + position * block_.widths[0], position,
+              std::min(kChunkTokens, tokens - position), workspace, observer);
+  }
+}
+
+void BlockRunner::run_chunk(float* hidden, int64_t position, int64_t rows,
+                            BlockWorkspace& workspace, const InputObserver& observer) const {
+  const auto value = [&](int number) {
+    return number == 0 ? hidden : workspace.values_[static_cast<size_t>(number)].data();
+  };
+  const auto width = [&](int number) { return block_.widths[static_cast<size_t>(number)]; };
+  // What workspace.input_ holds now: consecutive linears on one value often share it.
+  int prepared_value = -1;
+  const Linear* prepared_for = nullptr;
+
+  for (size_t i = 0; i < block_.ops.size(); ++i) {
+    const Op& op = block_.ops[i];
+    const int in = op.inputs[0];
+    float* out = value(op.output);
+    const auto out_size = static_cast<size_t>(rows * width(op.output));
+    if (op.kind != OpKind::kLinear) prepared_value = -1;
+    switch (op.kind) {
+      case OpKind::kRmsNorm:
+        for (int64_t row = 0; row < rows; ++row) {
+          const auto n = static_cast<size_t>(width(in));
+          rms_norm_row({value(in) + row * width(in), n}, weights_.norms[i], block_.norm_epsilon,
+                       {out + row * width(in), n});
+        }
+        break;
+      case OpKind::kLinear: {
+        const Linear& linear = weights_.linears[i];
+        if (prepared_value != in) {
+          if (observer) observer(in, position, rows, value(in));
+          prepared_for = nullptr;
+        }
+        if (prepared_for == nullptr || !(prepared_for->input_format() == linear.input_format())) {
+          linear.prepare(value(in), rows, workspace.input_);
+          prepared_for = &linear;
+        }
+        prepared_value = in;
+        linear.multiply(workspace.input_, out);
+        break;
+      }
+      case OpKind::kRotary:
+        rotate_rows(block_.rotary, rotary_, position, rows, width(in), value(in));
+        break;
+      case OpKind::kAttention:
+        workspace.cache_.append(value(op.inputs[1]), value(op.inputs[2]), rows);
+        attention_.run(value(in), rows, position, workspace.cache_, out, workspace.attention_);
+        break;
+      case OpKind::kGatedActivation:
+        gated_activation(op.activation, {value(in), out_size}, {value(op.inputs[1]), out_size},
+                         {out, out_size});
+        break;
+      case OpKind::kAddResidual:
+        add_in_place({out, out_size}, {value(in), out_size});
+        break;
+    }
+  }
+}
+
+}  // namespace pare

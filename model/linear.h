@@ -1,0 +1,74 @@
+// A linear layer ready to run: weight packed for the matrix kernels, input rounded as deployed.
+//
+// BF16 and INT4 weights multiply as bfloat16, FP8 as E4M3 values (exact in bfloat16) with FP32
+// sums, INT8 with 32-bit integer sums. With Precision::kF32 the same stored values multiply in
+// FP32: it is the reference, and rounds only what is stored or quantized.
+//
+// A Linear is immutable and safe to use from several threads, each with its LinearInput.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/compressed_weight.h"
+#include "core/tensor_view.h"
+#include "kernels/attention.h"
+#include "kernels/matmul.h"
+
+namespace pare {
+
+/// How a layer wants its input: layers that share one often agree, and then it is rounded once.
+struct InputFormat {
+  ActivationFormat activation = ActivationFormat::kBf16;
+  float input_scale = 0;
+  std::vector<float> pre_quant_scale;
+  bool operator==(const InputFormat&) const = default;
+};
+
+/// A block of input rows in the form that a layer multiplies, with one thread's working memory.
+struct LinearInput {
+  int64_t rows = 0;
+  std::vector<uint16_t> bf16;    ///< [padded rows, in]
+  std::vector<int8_t> int8;      ///< [padded rows, in]
+  std::vector<float> f32;        ///< [rows, in]
+  std::vector<float> row_scale;  ///< [rows], of int8
+  std::vector<int32_t> sums;     ///< [padded rows, out]
+  std::vector<uint8_t> fp8_row;
+  std::vector<float> scaled_row;
+  MatmulScratch scratch;
+};
+
+class Linear {
+ public:
+  Linear() = default;
+
+  /// A dense layer from a stored tensor [out, in].
+  static Linear dense(const TensorView& weight, const std::string& name, std::vector<float> bias,
+                      Precision precision);
+  static Linear compressed(const CompressedWeight& weight, std::vector<float> bias,
+                           Precision precision);
+
+  const InputFormat& input_format() const noexcept { return format_; }
+
+  /// Rounds x [rows, in] as this layer wants it. Layers with an equal input_format() and the same
+  /// precision may then use `input` too.
+  void prepare(const float* x, int64_t rows, LinearInput& input) const;
+
+  /// y [padded_rows(rows), out] from a prepared input; rows beyond input.rows are meaningless.
+  void multiply(LinearInput& input, float* y) const;
+
+  int64_t out_features() const noexcept { return matrix_.out_features(); }
+  int64_t in_features() const noexcept { return matrix_.in_features(); }
+
+ private:
+  Precision precision_ = Precision::kBf16;
+  InputFormat format_;
+  bool integer_ = false;             // INT8 products
+  std::vector<float> output_scale_;  // [1] or [out], times the row scale of the input; or empty
+  std::vector<float> bias_;
+  PackedMatrix matrix_;
+};
+
+}  // namespace pare

@@ -1,0 +1,111 @@
+#include "tokenizer/unicode_properties.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace pare {
+namespace {
+
+using Name = std::pair<std::string_view, std::string_view>;
+constexpr std::array kProperties = std::to_array<Name>({
+    {"any", "Any"},
+    {"c", "C"},
+    {"other", "C"},
+    {"cc", "Cc"},
+    {"control", "Cc"},
+    {"cntrl", "Cc"},
+    {"cf", "Cf"},
+    {"format", "Cf"},
+    {"cn", "Cn"},
+    {"unassigned", "Cn"},
+    {"co", "Co"},
+    {"privateuse", "Co"},
+    {"cs", "Cs"},
+    {"surrogate", "Cs"},
+    {"l", "L"},
+    {"letter", "L"},
+    {"lc", "L&"},
+    {"casedletter", "L&"},
+    {"ll", "Ll"},
+    {"lowercaseletter", "Ll"},
+    {"lm", "Lm"},
+    {"modifierletter", "Lm"},
+    {"lo", "Lo"},
+    {"otherletter", "Lo"},
+    {"lt", "Lt"},
+    {"titlecaseletter", "Lt"},
+    {"lu", "Lu"},
+    {"uppercaseletter", "Lu"},
+    {"m", "M"},
+    {"mark", "M"},
+    {"combiningmark", "M"},
+    {"mc", "Mc"},
+    {"spacingmark", "Mc"},
+    {"me", "Me"},
+    {"enclosingmark", "Me"},
+    {"mn", "Mn"},
+    {"nonspacingmark", "Mn"},
+    {"n", "N"},
+    {"number", "N"},
+    {"nd", "Nd"},
+    {"decimalnumber", "Nd"},
+    {"digit", "Nd"},
+    {"nl", "Nl"},
+    {"letternumber", "Nl"},
+    {"no", "No"},
+    {"othernumber", "No"},
+    {"p", "P"},
+    {"punctuation", "P"},
+    {"pc", "Pc"},
+    {"connectorpunctuation", "Pc"},
+    {"pd", "Pd"},
+    {"dashpunctuation", "Pd"},
+    {"pe", "Pe"},
+    {"closepunctuation", "Pe"},
+    {"pf", "Pf"},
+    {"finalpunctuation", "Pf"},
+    {"pi", "Pi"},
+    {"initialpunctuation", "Pi"},
+    {"po", "Po"},
+    {"otherpunctuation", "Po"},
+    {"ps", "Ps"},
+    {"openpunctuation", "Ps"},
+    {"s", "S"},
+    {"symbol", "S"},
+    {"sc", "Sc"},
+    {"currencysymbol", "Sc"},
+    {"sk", "Sk"},
+    {"modifiersymbol", "Sk"},
+    {"sm", "Sm"},
+    {"mathsymbol", "Sm"},
+    {"so", "So"},
+    {"othersymbol", "So"},
+    {"z", "Z"},
+    {"separator", "Z"},
+    {"zl", "Zl"},
+    {"lineseparator", "Zl"},
+    {"zp", "Zp"},
+    {"paragraphseparator", "Zp"},
+    {"zs", "Zs"},
+    {"spaceseparator", "Zs"},
+    {"alpha", "Alphabetic"},
+    {"alphabetic", "Alphabetic"},
+    {"upper", "Uppercase"},
+    {"uppercase", "Uppercase"},
+    {"lower", "Lowercase"},
+    {"lowercase", "Lowercase"},
+    {"emoji", "Emoji"},
+    {"extendedpictographic", "Extended_Pictographic"},
+    {"ideographic", "Ideographic"},
+});
+
+}  // namespace
+
+std::string_view pcre2_property_name(std::string_view loose_name) {
+  const auto* known = std::find_if(kProperties.begin(), kProperties.end(),
+                                   [&](const Name& entry) { return entry.first == loose_name; });
+  return known == kProperties.end() ? std::string_view() : known->second;
+}
+
+}  // namespace pare
