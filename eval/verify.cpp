@@ -1,5 +1,6 @@
+#include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include <cstring>
 
 #include "core/thread_pool.h"
 #include "eval/precision.h"
@@ -10,8 +11,6 @@
 #include "model/model_head.h"
 #include "pare/error.h"
 #include "pare/evaluate.h"
-
-#include <cstring>
 
 namespace pare {
 namespace {
@@ -107,16 +106,6 @@ VerifyReport verify(const std::string& golden_path, const std::string& model,
     throw Error(ErrorCode::kNonFinite, model + ": logits hold NaN or infinity");
   }
   return report;
-}
-
-std::string to_json(const VerifyReport& report) {
-  return nlohmann::json{{"schema", "pare.verify/1"},
-                        {"precision", report.precision},
-                        {"max_abs", report.max_abs},
-                        {"rel_l2", report.rel_l2},
-                        {"argmax_agreement", report.argmax_agreement},
-                        {"positions", report.positions}}
-      .dump(2);
 }
 
 }  // namespace pare

@@ -7,7 +7,6 @@
 #include <memory>
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
-#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -71,8 +70,9 @@ struct Product {
 };
 
 // Throws dnnl::error when this processor has no such product.
-Product make_product(const dnnl::memory::desc& source, const dnnl::memory::desc& weights,
-                     const dnnl::memory::desc& destination) {
+std::shared_ptr<const Product> make_product(const dnnl::memory::desc& source,
+                                            const dnnl::memory::desc& weights,
+                                            const dnnl::memory::desc& destination) {
   const SingleThreadedOpenMp guard;
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -81,8 +81,9 @@ Product make_product(const dnnl::memory::desc& source, const dnnl::memory::desc&
   if (is_reference_kernel(description)) {
     throw dnnl::error(dnnl_unimplemented, "only the reference kernel is available");
   }
-  return {dnnl::matmul(description), description.src_desc(),        description.weights_desc(),
-          description.dst_desc(),    description.scratchpad_desc(), description.impl_info_str()};
+  return std::make_shared<const Product>(
+      Product{dnnl::matmul(description), description.src_desc(), description.weights_desc(),
+              description.dst_desc(), description.scratchpad_desc(), description.impl_info_str()});
 }
 
 }  // namespace
@@ -94,6 +95,19 @@ struct MatmulScratch::State {
   std::vector<float> x;  // for the fallback paths
   std::vector<float> y;
 
+  // Products of small tiles take a few microseconds, and making oneDNN's memory objects for them
+  // would be a tenth of that: those of the last few products are kept. Owning the product keeps
+  // its address from being used again.
+  struct Binding {
+    std::shared_ptr<const Product> product;
+    dnnl::memory source;
+    dnnl::memory weights;
+    dnnl::memory destination;
+    dnnl::memory scratchpad;
+  };
+  std::array<Binding, 8> bindings;
+  size_t next_binding = 0;
+
   void* reserve(size_t bytes) {
     if (bytes > scratchpad_size) {
       scratchpad = allocate(bytes);
@@ -102,17 +116,48 @@ struct MatmulScratch::State {
     return scratchpad.get();
   }
 
-  void execute(const Product& product, const void* source, const void* weights, void* destination) {
+  Binding& bind(const std::shared_ptr<const Product>& product) {
+    for (Binding& binding : bindings) {
+      if (binding.product == product) return binding;
+    }
+    Binding& binding = bindings[next_binding];
+    next_binding = (next_binding + 1) % bindings.size();
+    binding.product = product;
+    binding.source = dnnl::memory(product->source, cpu_engine(), nullptr);
+    binding.weights = dnnl::memory(product->weights, cpu_engine(), nullptr);
+    binding.destination = dnnl::memory(product->destination, cpu_engine(), nullptr);
+    binding.scratchpad = dnnl::memory(product->scratchpad, cpu_engine(), nullptr);
+    return binding;
+  }
+
+  void run(Binding& binding, const void* source, const dnnl::memory& weights, void* destination) {
     // oneDNN's interface is not const-correct; it does not write to sources.
-    const auto handle = [&](const dnnl::memory::desc& description, const void* data) {
-      return dnnl::memory(description, cpu_engine(), const_cast<void*>(data));  // NOLINT
-    };
-    product.primitive.execute(
-        stream, {{DNNL_ARG_SRC, handle(product.source, source)},
-                 {DNNL_ARG_WEIGHTS, handle(product.weights, weights)},
-                 {DNNL_ARG_DST, handle(product.destination, destination)},
-                 {DNNL_ARG_SCRATCHPAD,
-                  handle(product.scratchpad, reserve(product.scratchpad.get_size()))}});
+    binding.source.set_data_handle(const_cast<void*>(source));  // NOLINT
+    binding.destination.set_data_handle(destination);
+    binding.scratchpad.set_data_handle(reserve(binding.product->scratchpad.get_size()));
+    const std::array<dnnl_exec_arg_t, 4> arguments = {
+        {{DNNL_ARG_SRC, binding.source.get()},
+         {DNNL_ARG_WEIGHTS, weights.get()},
+         {DNNL_ARG_DST, binding.destination.get()},
+         {DNNL_ARG_SCRATCHPAD, binding.scratchpad.get()}}};
+    dnnl::error::wrap_c_api(
+        dnnl_primitive_execute(binding.product->primitive.get(), stream.get(),
+                               static_cast<int>(arguments.size()), arguments.data()),
+        "oneDNN could not run a matrix product");
+  }
+
+  // Weights that stay where they are: their memory object belongs to them, for attaching one to
+  // packed weights writes their padding, which other threads are reading.
+  void execute(const std::shared_ptr<const Product>& product, const void* source,
+               const dnnl::memory& weights, void* destination) {
+    run(bind(product), source, weights, destination);
+  }
+
+  void execute(const std::shared_ptr<const Product>& product, const void* source,
+               const void* weights, void* destination) {
+    Binding& binding = bind(product);
+    binding.weights.set_data_handle(const_cast<void*>(weights));  // NOLINT
+    run(binding, source, binding.weights, destination);
   }
 };
 
@@ -131,24 +176,24 @@ struct PackedMatrix::State {
   int64_t out_features = 0;
   int64_t in_features = 0;
   Type type = Type::undef;  // undef: FP32 through OpenBLAS
-  dnnl::memory::desc layout;
   AlignedBytes packed;
+  dnnl::memory weights;      // describes and points to `packed`
   std::vector<float> plain;  // FP32, or the fallback for bf16 and int8
   mutable std::mutex mutex;
-  mutable std::unordered_map<int64_t, std::unique_ptr<Product>> products;  // by row tier
+  mutable std::unordered_map<int64_t, std::shared_ptr<const Product>> products;  // by row tier
 
   Type destination_type() const { return type == Type::s8 ? Type::s32 : Type::f32; }
 
-  Product make(int64_t rows, const dnnl::memory::desc& weights) const {
-    return make_product({{rows, in_features}, type, Tag::ab}, weights,
+  std::shared_ptr<const Product> make(int64_t rows, const dnnl::memory::desc& layout) const {
+    return make_product({{rows, in_features}, type, Tag::ab}, layout,
                         {{rows, out_features}, destination_type(), Tag::ab});
   }
 
-  const Product& product(int64_t rows) const {
+  std::shared_ptr<const Product> product(int64_t rows) const {
     const std::lock_guard lock(mutex);
-    std::unique_ptr<Product>& slot = products[rows];
-    if (!slot) slot = std::make_unique<Product>(make(rows, layout));
-    return *slot;
+    std::shared_ptr<const Product>& slot = products[rows];
+    if (!slot) slot = make(rows, weights.get_desc());
+    return slot;
   }
 
   // Repacks w [out, in]; false when this processor has no fast product of the type.
@@ -156,14 +201,14 @@ struct PackedMatrix::State {
     type = element;
     try {
       const SingleThreadedOpenMp guard;
-      const Product nominal = make(kRowTiers.back(), {{in_features, out_features}, type, Tag::any});
-      layout = nominal.weights;
+      const dnnl::memory::desc layout =
+          make(kRowTiers.back(), {{in_features, out_features}, type, Tag::any})->weights;
       packed = allocate(layout.get_size());
+      weights = dnnl::memory(layout, cpu_engine(), packed.get());
       dnnl::memory source({{in_features, out_features}, type, Tag::ba}, cpu_engine(),
                           const_cast<void*>(w));  // NOLINT: only read
-      dnnl::memory target(layout, cpu_engine(), packed.get());
       dnnl::stream stream(cpu_engine());
-      dnnl::reorder(source, target).execute(stream, source, target);
+      dnnl::reorder(source, weights).execute(stream, source, weights);
       return true;
     } catch (const dnnl::error&) {
       packed.reset();
@@ -191,12 +236,13 @@ bool int8_is_exact() {
     constexpr int64_t kWidth = 64;
     const std::vector<int8_t> ones(kRows * kWidth, 127);
     try {
-      const Product product =
+      const std::shared_ptr<const Product> product =
           make_product({{kRows, kWidth}, Type::s8, Tag::ab}, {{kWidth, kRows}, Type::s8, Tag::ba},
                        {{kRows, kRows}, Type::s32, Tag::ab});
       std::vector<int32_t> y(kRows * kRows);
       MatmulScratch scratch;
-      scratch.state().execute(product, ones.data(), ones.data(), y.data());
+      scratch.state().execute(product, ones.data(), static_cast<const void*>(ones.data()),
+                              y.data());
       return std::all_of(y.begin(), y.end(), [](int32_t sum) { return sum == 127 * 127 * kWidth; });
     } catch (const dnnl::error&) {
       return false;
@@ -255,7 +301,7 @@ void PackedMatrix::multiply_bf16(const uint16_t* x, int64_t rows, float* y,
   }
   for (int64_t begin = 0; begin < rows;) {
     const int64_t tier = std::min(padded_rows(rows - begin), kRowTiers.back());
-    working.execute(state_->product(tier), x + begin * state_->in_features, state_->packed.get(),
+    working.execute(state_->product(tier), x + begin * state_->in_features, state_->weights,
                     y + begin * state_->out_features);
     begin += tier;
   }
@@ -269,7 +315,7 @@ void PackedMatrix::multiply_int8(const int8_t* x, int64_t rows, int32_t* y,
   if (state_->type != Type::undef) {
     for (int64_t begin = 0; begin < rows;) {
       const int64_t tier = std::min(padded_rows(rows - begin), kRowTiers.back());
-      working.execute(state_->product(tier), x + begin * in, state_->packed.get(), y + begin * out);
+      working.execute(state_->product(tier), x + begin * in, state_->weights, y + begin * out);
       begin += tier;
     }
     return;
@@ -305,7 +351,7 @@ void PackedMatrix::multiply_f32(const float* x, int64_t rows, float* y) const {
 
 struct TileMatmul::State {
   TileShape shape;
-  std::optional<Product> product;  // empty: FP32 through OpenBLAS
+  std::shared_ptr<const Product> product;  // null: FP32 through OpenBLAS
 };
 
 TileMatmul::TileMatmul(const TileShape& shape) : state_(std::make_unique<State>()) {
@@ -327,7 +373,7 @@ TileMatmul& TileMatmul::operator=(TileMatmul&&) noexcept = default;
 void TileMatmul::run(const uint16_t* a, const uint16_t* b, float* c, MatmulScratch& scratch) const {
   MatmulScratch::State& working = scratch.state();
   if (state_->product) {
-    working.execute(*state_->product, a, b, c);
+    working.execute(state_->product, a, static_cast<const void*>(b), c);
     return;
   }
   const TileShape& shape = state_->shape;
@@ -362,7 +408,7 @@ std::string matmul_kernels() {
     try {
       return make_product({{256, 256}, type, Tag::ab}, {{256, 256}, type, Tag::any},
                           {{256, 256}, type == Type::s8 ? Type::s32 : Type::f32, Tag::ab})
-          .kernel;
+          ->kernel;
     } catch (const dnnl::error&) {
       return "openblas f32";
     }

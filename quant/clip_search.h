@@ -13,8 +13,9 @@
 
 namespace pare {
 
-/// weight [out, in]; gram [in, in] float (mean_gram) of the input that this weight sees;
-/// keep [out, in] or empty: pruned weights are zero and stay zero.
+/// weight [out, in]; gram [in, in] float (mean_gram) of the input that this weight sees, or its
+/// diagonal [in] (used anyway for scales per tensor and for runs of more than 256 columns); keep
+/// [out, in] or empty: pruned weights are zero and stay zero.
 WeightGrid search_clip(std::span<const float> weight, int64_t out_features, int64_t in_features,
                        const GridSpec& spec, std::span<const float> gram,
                        std::span<const uint8_t> keep, ThreadPool& pool);

@@ -23,9 +23,9 @@ namespace pare {
 /// get a unit diagonal; their weights do not matter.
 struct InverseFactor {
   int64_t in_features = 0;
-  std::vector<float> upper;         ///< [in, in] row-major, zero below the diagonal.
-  std::vector<uint8_t> dead;        ///< [in] 1 where the channel was never active.
-  double damping = 0;               ///< The share of the mean diagonal that was needed.
+  std::vector<float> upper;   ///< [in, in] row-major, zero below the diagonal.
+  std::vector<uint8_t> dead;  ///< [in] 1 where the channel was never active.
+  double damping = 0;         ///< The share of the mean diagonal that was needed.
 };
 
 /// `damping` is the share of the mean diagonal that is added; it is raised tenfold until the
@@ -36,12 +36,12 @@ InverseFactor factorize_inverse(std::span<const double> gram, int64_t in_feature
 struct ObsProblem {
   int64_t out_features = 0;
   int64_t in_features = 0;
-  std::span<const float> weight;     ///< [out, in]
+  std::span<const float> weight;  ///< [out, in]
   const InverseFactor* factor = nullptr;
 
   /// 2:4 pruning: choose the mask on the way (SparseGPT), or follow a given one.
   bool choose_mask = false;
-  std::span<const uint8_t> keep;     ///< [out, in] given mask, or empty.
+  std::span<const uint8_t> keep;  ///< [out, in] given mask, or empty.
 
   /// Round to a grid on the way. kPerTensor and kPerChannel scales are taken from `grid` as given;
   /// group scales are fitted to the updated weights when the group is reached.
@@ -51,12 +51,15 @@ struct ObsProblem {
   std::function<void(WeightGrid&, int64_t row, int64_t group, std::span<const float>,
                      std::span<const uint8_t>)>
       fit_group;
+  /// Group scales only: tries ratios of the fitted range and keeps the one with which this loop
+  /// itself leaves the least error in the group, later columns compensating.
+  bool search_group_scale = false;
 };
 
 struct ObsSolution {
-  std::vector<float> weight;    ///< [out, in] updated; rounded values when a grid was given.
-  std::vector<uint8_t> keep;    ///< [out, in] when pruned, else empty.
-  std::vector<int8_t> codes;    ///< [out, in] when a grid was given.
+  std::vector<float> weight;  ///< [out, in] updated; rounded values when a grid was given.
+  std::vector<uint8_t> keep;  ///< [out, in] when pruned, else empty.
+  std::vector<int8_t> codes;  ///< [out, in] when a grid was given.
   std::optional<WeightGrid> grid;
 };
 

@@ -13,8 +13,8 @@
 
 namespace pare {
 
-/// Σ_rows d H dᵀ for d = delta[row], delta [rows, in], gram [in, in] float. Deterministic for any
-/// number of threads.
+/// Σ_rows d H dᵀ for d = delta[row], delta [rows, in], gram [in, in] float, or its diagonal [in].
+/// Deterministic for any number of threads.
 double output_error(std::span<const float> delta, int64_t rows, int64_t in_features,
                     std::span<const float> gram, ThreadPool& pool);
 

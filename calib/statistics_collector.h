@@ -1,0 +1,82 @@
+// Gathers InputStatistics while sequences run through a block.
+//
+// Sequences come in batches: observers keep the inputs of the batch as bfloat16 (what a matrix
+// product would read), then end_batch() adds them up on the pool, cut by channel, each piece going
+// through the tokens in order. So the sums do not depend on threads or on the size of a batch.
+//
+//   StatisticsCollector collector(values, windows, length, pool);
+//   collector.begin_batch(first, count);
+//   … runner.run(hidden, length, workspace, collector.observer(i)) for i in [0, count) …
+//   collector.end_batch();
+//   InputStatistics statistics = collector.take(value);
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "calib/statistics.h"
+#include "core/thread_pool.h"
+#include "kernels/matmul.h"
+#include "model/block_runner.h"
+
+namespace pare {
+
+/// One value of a block to watch.
+struct WatchedValue {
+  int value = 0;
+  int64_t in_features = 0;
+  bool gram = false;  ///< Whether the Gram matrix is wanted.
+};
+
+class StatisticsCollector {
+ public:
+  StatisticsCollector(const std::vector<WatchedValue>& values, int64_t windows, int64_t length,
+                      int64_t batch_windows, ThreadPool& pool);
+  ~StatisticsCollector();
+
+  /// Windows [first, first + count) of the set follow; count ≤ batch_windows.
+  void begin_batch(int64_t first, int64_t count);
+
+  /// Observer for the window `index` of the batch. Observers of different windows may run on
+  /// different threads.
+  InputObserver observer(int64_t index);
+
+  void end_batch();
+
+  /// The statistics of a value over all batches. REQUIRES: called once a value.
+  InputStatistics take(int value);
+
+  /// Bytes that a collector for these values keeps.
+  static int64_t memory_bytes(const std::vector<WatchedValue>& values, int64_t length,
+                              int64_t batch_windows);
+
+  /// Tokens kept as a sample, at most.
+  static constexpr int64_t kSampleTokens = 512;
+
+ private:
+  struct Watched {
+    InputStatistics statistics;
+    bool wants_gram = false;
+    std::vector<uint16_t> batch;     // [batch tokens, in]
+    std::vector<double> magnitude;   // [in] Σ |x|
+  };
+
+  void add_channels(Watched& watched, int64_t begin, int64_t end);
+  void add_gram_tile(Watched& watched, int64_t row_tile, int64_t column_tile,
+                     MatmulScratch& scratch, std::vector<float>& product);
+  const TileMatmul& tile_product(int64_t m, int64_t n, int64_t k, int64_t in_features) const;
+
+  ThreadPool& pool_;
+  int64_t length_;
+  int64_t sample_stride_;
+  int64_t batch_first_ = 0;
+  int64_t batch_count_ = 0;
+  std::map<int, Watched> watched_;
+  std::map<std::vector<int64_t>, std::unique_ptr<TileMatmul>> products_;
+  std::vector<MatmulScratch> scratch_;
+  std::vector<std::vector<float>> product_buffers_;
+};
+
+}  // namespace pare

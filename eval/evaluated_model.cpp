@@ -1,0 +1,117 @@
+#include "eval/evaluated_model.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "model/architectures.h"
+
+namespace pare {
+namespace {
+
+using Json = nlohmann::json;
+
+// The recipe is for information only: what does not parse is as good as absent.
+Json recipe_of(const EvaluatedModel& model) {
+  Json recipe = Json::parse(model.source->recipe_json(), nullptr, false);
+  return recipe.is_object() ? recipe : Json::object();
+}
+
+std::string text_or(const Json& object, const char* key, const std::string& otherwise) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : otherwise;
+}
+
+// The element type that most of the parameters have.
+std::string stored_type(const EvaluatedModel& model) {
+  std::map<DType, int64_t> elements;
+  for (const std::string& name : model.source->names()) {
+    if (model.source->is_compressed(name)) continue;
+    elements[model.source->dense(name).dtype] += element_count(model.source->shape(name));
+  }
+  const auto most = std::max_element(elements.begin(), elements.end(),
+                                     [](auto& a, auto& b) { return a.second < b.second; });
+  if (most == elements.end()) return "unknown";
+  switch (most->first) {
+    case DType::kBf16:
+      return "bf16";
+    case DType::kF16:
+      return "fp16";
+    case DType::kF32:
+      return "fp32";
+    default:
+      return std::string(dtype_name(most->first));
+  }
+}
+
+void strip_ending(std::string& name, const std::string& ending) {
+  if (name.size() > ending.size() && name.ends_with(ending)) {
+    name.resize(name.size() - ending.size());
+  }
+}
+
+}  // namespace
+
+EvaluatedModel open_model(const std::string& path) {
+  EvaluatedModel model;
+  model.name = model_name(path);
+  model.source = open_weight_source(path);
+  model.graph = describe_model(model.source->config_json(), path + "/config.json");
+  model.unused = check_tensors(model.graph, *model.source);
+  return model;
+}
+
+std::string model_name(const std::string& path) {
+  std::filesystem::path full = std::filesystem::absolute(path).lexically_normal();
+  if (!full.has_filename()) full = full.parent_path();
+  std::string name = full.filename().string();
+  strip_ending(name, ".index.json");
+  strip_ending(name, ".h5");
+  return name.empty() ? path : name;
+}
+
+ModelResult describe(const EvaluatedModel& model) {
+  const WeightSource& source = *model.source;
+  const Json recipe = recipe_of(model);
+  const std::set<std::string> unused(model.unused.begin(), model.unused.end());
+  ModelResult result;
+  result.name = model.name;
+  result.qformat =
+      recipe.contains("qformat") ? text_or(recipe, "qformat", "unknown") : stored_type(model);
+  result.sparsity = text_or(recipe, "sparsity", "none");
+  for (const std::string& name : source.names()) {
+    // Left out are buffers, and the head of a model that uses its embedding instead.
+    if (!unused.contains(name)) result.parameters += element_count(source.shape(name));
+  }
+  result.bytes = source.stored_bytes();
+  result.bits_per_weight =
+      8.0 * static_cast<double>(result.bytes) / static_cast<double>(result.parameters);
+  result.sha256 = source.sha256();
+  return result;
+}
+
+std::string calibration_text_sha256(const EvaluatedModel& model) {
+  const Json recipe = recipe_of(model);
+  const auto calibration = recipe.find("calibration");
+  if (calibration == recipe.end() || !calibration->is_object()) return "";
+  return text_or(*calibration, "text_sha256", "");
+}
+
+std::vector<int32_t> bos_tokens(const EvaluatedModel& model) {
+  const Json config = Json::parse(model.source->config_json(), nullptr, false);
+  if (!config.is_object() || !config.contains("bos_token_id")) return {};
+  std::vector<int32_t> tokens;
+  const auto add = [&](const Json& id) {
+    if (id.is_number_integer()) tokens.push_back(id.get<int32_t>());
+  };
+  if (config["bos_token_id"].is_array()) {
+    for (const Json& id : config["bos_token_id"]) add(id);
+  } else {
+    add(config["bos_token_id"]);
+  }
+  return tokens;
+}
+
+}  // namespace pare

@@ -1,0 +1,40 @@
+// A model under evaluation: its tensors, its graph, and what a report says about it.
+//
+//   EvaluatedModel model = open_model("llama-int4.h5");
+//   ModelResult result = describe(model);
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/weight_source.h"
+#include "model/block_graph.h"
+#include "pare/evaluate.h"
+
+namespace pare {
+
+struct EvaluatedModel {
+  std::string name;  ///< For reports and messages: the file's or folder's name without ".h5".
+  std::unique_ptr<WeightSource> source;
+  ModelGraph graph;
+  std::vector<std::string> unused;  ///< Tensors that the graph does not use.
+};
+
+/// Opens a model and checks that it has every tensor. Throws pare::Error as open_weight_source(),
+/// describe_model() and check_tensors() do.
+EvaluatedModel open_model(const std::string& path);
+
+/// "models/base/" → "base", "out/base-int4.h5" → "base-int4".
+std::string model_name(const std::string& path);
+
+/// Everything of a ModelResult but the measurements. Reads the whole model, for its digest.
+ModelResult describe(const EvaluatedModel& model);
+
+/// SHA-256 of the text that the model was calibrated on, from its recipe; empty when unknown.
+std::string calibration_text_sha256(const EvaluatedModel& model);
+
+/// config.json's "bos_token_id"; empty when there is none.
+std::vector<int32_t> bos_tokens(const EvaluatedModel& model);
+
+}  // namespace pare

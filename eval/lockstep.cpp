@@ -1,0 +1,146 @@
+#include "eval/lockstep.h"
+
+#include <algorithm>
+
+#include "eval/block_shape.h"
+#include "model/model_head.h"
+
+namespace pare {
+namespace {
+
+// Reading and packing a parameter costs about as much as so many multiplications.
+constexpr double kLoadCost = 100;
+
+// Multiplications of a batch on one thread: a fraction of a second in BF16, a few in FP32.
+constexpr double kBatchCost = 3e10;
+constexpr double kFewestWindows = 2;
+
+int64_t parameters(const BlockGraph& block) {
+  int64_t total = 0;
+  for (const Op& op : block.ops) {
+    if (op.kind == OpKind::kLinear) total += block.out_features(op) * block.in_features(op);
+  }
+  return total;
+}
+
+double load_cost(const BlockGraph& block) {
+  return kLoadCost * static_cast<double>(parameters(block));
+}
+
+bool same_rotary(const RotaryShape& a, const RotaryShape& b) {
+  return a.head_dim == b.head_dim && a.rotated == b.rotated &&
+         a.inverse_frequency == b.inverse_frequency && a.attention_factor == b.attention_factor;
+}
+
+size_t deepest(std::span<const EvaluatedModel> models) {
+  size_t layers = 0;
+  for (const EvaluatedModel& model : models) layers = std::max(layers, model.graph.blocks.size());
+  return layers;
+}
+
+}  // namespace
+
+double layer_cost(const BlockGraph& block, int64_t tokens, int64_t length) {
+  // On average a token attends to half of the window: scores and values.
+  const auto attention = static_cast<double>(block.attention.heads * block.attention.head_dim) *
+                         static_cast<double>(length);
+  return static_cast<double>(tokens) * (static_cast<double>(parameters(block)) + attention);
+}
+
+void for_each_window(ThreadPool& pool, ProgressMeter& meter, int64_t windows, double cost,
+                     const std::function<void(int64_t window, size_t worker)>& body) {
+  const double each = std::max(kFewestWindows, kBatchCost / std::max(cost, 1.0));
+  const auto batch = static_cast<int64_t>(
+      std::min(each * static_cast<double>(pool.size()), static_cast<double>(windows)));
+  for (int64_t first = 0; first < windows; first += batch) {
+    meter.check_cancelled();
+    const int64_t count = std::min(batch, windows - first);
+    pool.parallel_for(static_cast<size_t>(count), [&](size_t block, size_t worker) {
+      body(first + static_cast<int64_t>(block), worker);
+    });
+    meter.advance(cost * static_cast<double>(count));
+  }
+}
+
+LockstepRunner::LockstepRunner(std::span<const EvaluatedModel> models,
+                               const LockstepOptions& options, ThreadPool& pool,
+                               ProgressMeter& meter)
+    : models_(models), options_(options), pool_(pool), meter_(meter) {}
+
+void LockstepRunner::run(std::span<const int32_t> ids, const std::string& prefix,
+                         std::vector<std::vector<float>>& hidden) {
+  embed(ids, hidden);
+  const auto windows = static_cast<int64_t>(ids.size()) / options_.length;
+  for (size_t layer = 0; layer < deepest(models_); ++layer) {
+    for (size_t m = 0; m < models_.size(); ++m) {
+      const EvaluatedModel& model = models_[m];
+      if (layer >= model.graph.blocks.size()) continue;
+      meter_.phase("evaluate", prefix + "layer " + std::to_string(layer + 1) + " of " +
+                                   std::to_string(model.graph.blocks.size()) + ", " + model.name);
+      meter_.check_cancelled();
+      run_layer(model, model.graph.blocks[layer], windows, hidden[m].data());
+    }
+  }
+}
+
+double LockstepRunner::cost(int64_t windows) const {
+  double total = 0;
+  for (const EvaluatedModel& model : models_) {
+    for (const BlockGraph& block : model.graph.blocks) {
+      total += load_cost(block) + layer_cost(block, windows * options_.length, options_.length);
+    }
+  }
+  return total;
+}
+
+void LockstepRunner::embed(std::span<const int32_t> ids, std::vector<std::vector<float>>& hidden) {
+  const auto length = static_cast<size_t>(options_.length);
+  hidden.resize(models_.size());
+  for (size_t m = 0; m < models_.size(); ++m) {
+    const EvaluatedModel& model = models_[m];
+    const auto width = static_cast<size_t>(model.graph.hidden_size);
+    hidden[m].resize(ids.size() * width);
+    pool_.parallel_for(ids.size() / length, [&](size_t window, size_t) {
+      embed_tokens(model.graph, *model.source, ids.subspan(window * length, length),
+                   hidden[m].data() + window * length * width);
+    });
+    model.source->release({model.graph.embedding});
+  }
+}
+
+void LockstepRunner::run_layer(const EvaluatedModel& model, const BlockGraph& block,
+                               int64_t windows, float* hidden) {
+  const BlockWeights weights = load_block(block, *model.source, options_.precision);
+  meter_.advance(load_cost(block));
+  const BlockRunner runner(block, weights, rotary_table(block.rotary), options_.precision);
+  std::vector<BlockWorkspace>& scratch = workspaces(block);
+  const int64_t stride = options_.length * model.graph.hidden_size;
+  for_each_window(pool_, meter_, windows, layer_cost(block, options_.length, options_.length),
+                  [&](int64_t window, size_t worker) {
+                    runner.run(hidden + window * stride, options_.length, scratch[worker], {});
+                  });
+}
+
+const RotaryTable& LockstepRunner::rotary_table(const RotaryShape& shape) {
+  for (const auto& known : rotary_) {
+    if (same_rotary(known->shape, shape)) return known->table;
+  }
+  rotary_.push_back(
+      std::make_unique<Rotary>(Rotary{shape, make_rotary_table(shape, options_.length)}));
+  return rotary_.back()->table;
+}
+
+std::vector<BlockWorkspace>& LockstepRunner::workspaces(const BlockGraph& block) {
+  for (const auto& known : workspaces_) {
+    if (same_workspace(*known->made_for, block)) return known->of_worker;
+  }
+  auto made = std::make_unique<Workspaces>();
+  made->made_for = &block;
+  for (size_t worker = 0; worker < pool_.size(); ++worker) {
+    made->of_worker.emplace_back(block, options_.length, options_.precision);
+  }
+  workspaces_.push_back(std::move(made));
+  return workspaces_.back()->of_worker;
+}
+
+}  // namespace pare

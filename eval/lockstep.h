@@ -1,0 +1,77 @@
+// Runs several models over the same windows of tokens, layer by layer.
+//
+// For layer 0, 1, 2 … the layer of each model is read, all windows go through it, and it is freed;
+// so memory holds one layer and the hidden states, whatever the depth. Models may differ in width
+// and depth. A window runs on one thread, so results do not depend on the number of threads.
+//
+//   LockstepRunner runner(models, {.length = 512, .precision = Precision::kBf16}, pool, meter);
+//   runner.run(ids, hidden);   // hidden[model] is [windows, 512, hidden size]
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/progress_meter.h"
+#include "core/thread_pool.h"
+#include "eval/evaluated_model.h"
+#include "model/block_runner.h"
+
+namespace pare {
+
+/// Cost of work in multiplications, for progress.
+double layer_cost(const BlockGraph& block, int64_t tokens, int64_t length);
+
+/// Calls body(window, worker) for each window, in batches small enough that progress is reported
+/// and cancellation noticed in good time. `cost` is that of one window.
+void for_each_window(ThreadPool& pool, ProgressMeter& meter, int64_t windows, double cost,
+                     const std::function<void(int64_t window, size_t worker)>& body);
+
+struct LockstepOptions {
+  int64_t length = 0;  ///< Tokens a window.
+  Precision precision = Precision::kBf16;
+};
+
+class LockstepRunner {
+ public:
+  /// Keeps references to all but the options.
+  LockstepRunner(std::span<const EvaluatedModel> models, const LockstepOptions& options,
+                 ThreadPool& pool, ProgressMeter& meter);
+
+  /// ids [windows, length]; hidden[model] becomes [windows, length, hidden size], the residual
+  /// stream after the last layer. `prefix` starts the detail of the progress reports.
+  void run(std::span<const int32_t> ids, const std::string& prefix,
+           std::vector<std::vector<float>>& hidden);
+
+  /// Cost of run() for that many windows.
+  double cost(int64_t windows) const;
+
+ private:
+  void embed(std::span<const int32_t> ids, std::vector<std::vector<float>>& hidden);
+  void run_layer(const EvaluatedModel& model, const BlockGraph& block, int64_t windows,
+                 float* hidden);
+  const RotaryTable& rotary_table(const RotaryShape& shape);
+  std::vector<BlockWorkspace>& workspaces(const BlockGraph& block);
+
+  std::span<const EvaluatedModel> models_;
+  LockstepOptions options_;
+  ThreadPool& pool_;
+  ProgressMeter& meter_;
+
+  // Both are made once for each different shape, which are few.
+  struct Rotary {
+    RotaryShape shape;
+    RotaryTable table;
+  };
+  struct Workspaces {
+    const BlockGraph* made_for = nullptr;
+    std::vector<BlockWorkspace> of_worker;
+  };
+  std::vector<std::unique_ptr<Rotary>> rotary_;
+  std::vector<std::unique_ptr<Workspaces>> workspaces_;
+};
+
+}  // namespace pare

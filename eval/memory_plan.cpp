@@ -1,0 +1,147 @@
+#include "eval/memory_plan.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "eval/block_shape.h"
+#include "model/block_runner.h"
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+// Code, libraries, the tokenizer and what the matrix libraries keep for themselves.
+constexpr int64_t kProcessBytes = int64_t{160} << 20;
+// Ids, twice, and a result per token and model.
+constexpr int64_t kTextTokenBytes = 16;
+constexpr int64_t kScoreBytes = 9;
+constexpr int64_t kHiddenStateBytes = int64_t{4} << 30;
+constexpr int64_t kLogitBytes = int64_t{8} << 20;
+
+// While a linear is read there are three copies of it beside those that are packed already: as
+// stored, expanded, and in the layout of the matrix library.
+int64_t loading_bytes(int64_t packed_elements, int64_t largest, Precision precision) {
+  const int64_t wide = precision == Precision::kF32 ? 4 : 2;
+  return packed_elements * wide + largest * 3 * wide;
+}
+
+int64_t layer_bytes(const EvaluatedModel& model, const BlockGraph& block, Precision precision) {
+  int64_t packed = 0;
+  int64_t largest = 0;
+  for (const Op& op : block.ops) {
+    if (op.kind != OpKind::kLinear) continue;
+    const int64_t elements = block.out_features(op) * block.in_features(op);
+    packed += elements;
+    largest = std::max(largest, elements);
+  }
+  int64_t mapped = 0;
+  for (const std::string& name : block_tensors(block)) mapped += model.source->stored_bytes(name);
+  return mapped + loading_bytes(packed, largest, precision);
+}
+
+// Of one thread.
+int64_t workspace_bytes(const BlockGraph& block, Precision precision, int64_t length) {
+  const int64_t rows = padded_rows(std::min(kChunkTokens, length));
+  int64_t sum = 0;
+  int64_t widest = 0;
+  for (const int64_t width : block.widths) {
+    sum += width;
+    widest = std::max(widest, width);
+  }
+  const int64_t cache = 2 * length * block.attention.kv_heads * block.attention.head_dim *
+                        (precision == Precision::kF32 ? 4 : 2);
+  // Beside the values: the rounded input, integer sums, and attention's tiles.
+  return rows * (4 * sum + 16 * widest) + cache + (int64_t{8} << 20);
+}
+
+int64_t logits_bytes(const EvaluatedModel& model) {
+  const int64_t rows = logit_rows(model.graph.vocab_size);
+  return rows * (8 * model.graph.vocab_size + 24 * model.graph.hidden_size);
+}
+
+}  // namespace
+
+int64_t logit_rows(int64_t vocab_size) {
+  constexpr std::array<int64_t, 5> kRows = {256, 128, 64, 32, 16};
+  for (const int64_t rows : kRows) {
+    if (rows * vocab_size * 8 <= kLogitBytes) return rows;
+  }
+  return kRows.back();
+}
+
+std::vector<size_t> shared_heads(std::span<const EvaluatedModel> models) {
+  std::vector<size_t> result;
+  const auto equal = [&](size_t a, size_t b) {
+    const EvaluatedModel& left = models[a];
+    const EvaluatedModel& right = models[b];
+    if (left.source->is_compressed(left.graph.head) ||
+        right.source->is_compressed(right.graph.head)) {
+      return false;
+    }
+    const TensorView x = left.source->dense(left.graph.head);
+    const TensorView y = right.source->dense(right.graph.head);
+    const bool same = x.dtype == y.dtype && x.shape == y.shape &&
+                      x.bytes.size() == y.bytes.size() &&
+                      std::memcmp(x.bytes.data(), y.bytes.data(), x.bytes.size()) == 0;
+    left.source->release({left.graph.head});
+    right.source->release({right.graph.head});
+    return same;
+  };
+  for (size_t model = 0; model < models.size(); ++model) {
+    size_t owner = 0;
+    while (owner < model && (result[owner] != owner || !equal(owner, model))) ++owner;
+    result.push_back(owner);
+  }
+  return result;
+}
+
+MemoryPlan plan_memory(std::span<const EvaluatedModel> models, std::span<const size_t> heads,
+                       Precision precision, const WorkShape& shape, int64_t max_memory) {
+  int64_t layers = 0;
+  int64_t head_bytes = 0;
+  int64_t loading_head = 0;
+  MemoryPlan plan;
+  plan.windows = shape.windows;
+  std::vector<const BlockGraph*> shapes;  // those that have workspaces of their own
+  int64_t workspaces = 0;
+  for (size_t m = 0; m < models.size(); ++m) {
+    const EvaluatedModel& model = models[m];
+    for (const BlockGraph& block : model.graph.blocks) {
+      layers = std::max(layers, layer_bytes(model, block, precision));
+      const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const BlockGraph* other) {
+        return same_workspace(*other, block);
+      });
+      if (known) continue;
+      shapes.push_back(&block);
+      workspaces += shape.threads * workspace_bytes(block, precision, shape.length);
+    }
+    plan.window_bytes += shape.length * model.graph.hidden_size * 4;
+    if (heads[m] != m) continue;
+    const int64_t elements = model.graph.hidden_size * model.graph.vocab_size;
+    head_bytes += loading_bytes(elements, 0, precision);
+    loading_head = std::max(loading_head, loading_bytes(0, elements, precision));
+  }
+  const int64_t results =
+      static_cast<int64_t>(models.size()) * kScoreBytes * shape.windows * shape.length;
+  const int64_t scoring = std::max(loading_head, shape.threads * logits_bytes(models[0]));
+  plan.fixed_bytes = kProcessBytes + results + kTextTokenBytes * shape.text_tokens + workspaces +
+                     std::max(layers, head_bytes + scoring);
+
+  const int64_t least = std::min(shape.threads, shape.windows);
+  int64_t fitting = kHiddenStateBytes / plan.window_bytes;
+  if (max_memory > 0) {
+    const int64_t needed = plan.fixed_bytes + least * plan.window_bytes;
+    if (needed > max_memory) {
+      throw Error(ErrorCode::kLimitExceeded,
+                  "evaluation needs " + std::to_string(needed) + " bytes of memory, the limit is " +
+                      std::to_string(max_memory) +
+                      ": raise it, or take fewer threads or shorter windows");
+    }
+    fitting = (max_memory - plan.fixed_bytes) / plan.window_bytes;
+  }
+  plan.windows_per_pass = std::clamp(fitting, least, shape.windows);
+  return plan;
+}
+
+}  // namespace pare

@@ -1,0 +1,306 @@
+#include "pipeline/compress_block.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "kernels/codec.h"
+#include "kernels/sgemm.h"
+#include "pare/error.h"
+#include "pipeline/input_sharing.h"
+#include "quant/clip_search.h"
+#include "quant/obs_solver.h"
+#include "quant/output_error.h"
+#include "quant/weight_grid.h"
+#include "sparsity/kept_weights.h"
+#include "sparsity/masks.h"
+#include "sparsity/sparsegpt.h"
+
+namespace pare {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// What the linears of a set need of their input, made once for all of them.
+struct SetContext {
+  const SharingSet& set;
+  const JobPlan& plan;
+  ThreadPool& pool;
+  std::vector<float> gram;  // mean, of the scaled input; empty without calibration
+  InverseFactor factor;     // when weights are updated
+};
+
+// A linear between pruning and rounding.
+struct Pruned {
+  std::vector<float> weight;  // the values to round
+  std::vector<uint8_t> keep;  // empty when dense
+};
+
+bool updates_weights(const LinearPlan& plan) {
+  return plan.sparsity == SparsityMethod::kSparseGpt ||
+         (plan.sparsity != SparsityMethod::kNone && plan.format->quantized);
+}
+
+SetContext make_context(const WorkingBlock& working, const SharingSet& set, const JobPlan& plan,
+                        ThreadPool& pool) {
+  SetContext context{set, plan, pool, {}, {}};
+  const WorkingLinear& first = working.linears.at(set.linears[0]);
+  if (!set.statistics.gram.empty() && first.plan.changes()) {
+    context.gram = mean_gram(set.statistics.gram, set.statistics.tokens);
+  }
+  if (updates_weights(first.plan)) {
+    context.factor = factorize_inverse(set.statistics.gram, first.in_features,
+                                       plan.options.sparsegpt_damping, first.name);
+  }
+  return context;
+}
+
+// Chooses the mask; where the weights are updated or will be rounded, the kept ones are solved for.
+Pruned prune(const WorkingLinear& linear, const SetContext& context) {
+  const int64_t out = linear.out_features;
+  const int64_t in = linear.in_features;
+  Pruned pruned{linear.weight, linear.keep};
+  switch (linear.plan.sparsity) {
+    case SparsityMethod::kNone:
+      return pruned;
+    case SparsityMethod::kMagnitude:
+      break;
+    case SparsityMethod::kWanda:
+      pruned.keep =
+          wanda_mask(linear.weight, out, in, context.set.statistics.square_sum, context.pool);
+      break;
+    case SparsityMethod::kSparseGpt: {
+      SparseGptResult result = sparsegpt(linear.weight, out, in, context.factor, context.pool);
+      pruned = {std::move(result.weight), std::move(result.keep)};
+      break;
+    }
+  }
+  for (size_t i = 0; i < pruned.weight.size(); ++i) {
+    if (pruned.keep[i] == 0) pruned.weight[i] = 0;
+  }
+  if (updates_weights(linear.plan)) {
+    pruned.weight =
+        solve_kept_weights(linear.weight, pruned.weight, pruned.keep, out, in, context.gram,
+                           {.damping = context.plan.options.sparsegpt_damping}, context.pool);
+  }
+  return pruned;
+}
+
+GridSpec grid_spec(const QFormat& format, const QuantizeOptions& options) {
+  GridSpec spec{.format = format.weight};
+  if (format.weight == WeightFormat::kFp8E4m3) spec.group_size = kPerTensor;
+  if (format.weight == WeightFormat::kInt4) {
+    spec.group_size = options.awq_block_size == 0 ? kPerChannel : options.awq_block_size;
+    spec.symmetric = options.symmetric;
+  }
+  return spec;
+}
+
+CompressedWeight start_weight(const WorkingLinear& linear, const SetContext& context) {
+  const QFormat& format = *linear.plan.format;
+  CompressedWeight weight;
+  weight.format = format.weight;
+  weight.activation = format.activation;
+  weight.out_features = linear.out_features;
+  weight.in_features = linear.in_features;
+  weight.sparse = linear.plan.sparsity != SparsityMethod::kNone;
+  if (format.activation == ActivationFormat::kInt8Static &&
+      context.plan.options.dynamic_activations) {
+    weight.activation = ActivationFormat::kInt8Dynamic;
+  }
+  if (format.activation != ActivationFormat::kBf16 &&
+      weight.activation != ActivationFormat::kInt8Dynamic) {
+    const float divisor = format.activation == ActivationFormat::kFp8Static ? kE4m3Max : 127.0F;
+    weight.input_scale = symmetric_scale(absmax(context.set.statistics.amax), divisor);
+  }
+  if (!context.set.scale.empty() && !context.set.absorbed) {
+    for (const float scale : context.set.scale) weight.pre_quant_scale.push_back(1.0F / scale);
+  }
+  return weight;
+}
+
+// The grid of a dense weight, or the start of the grid that the solver fits.
+WeightGrid choose_grid(const WorkingLinear& linear, const Pruned& pruned, float shared_absmax,
+                       const SetContext& context) {
+  const QFormat& format = *linear.plan.format;
+  const GridSpec spec = grid_spec(format, context.plan.options);
+  if (format.search_clip && context.plan.options.clip && !context.gram.empty()) {
+    return search_clip(pruned.weight, linear.out_features, linear.in_features, spec, context.gram,
+                       pruned.keep, context.pool);
+  }
+  WeightGrid grid = absmax_grid(pruned.weight, linear.out_features, linear.in_features, spec);
+  // Engines fuse layers that share an input, and then they need one scale for all.
+  if (spec.group_size == kPerTensor) grid.scale = {symmetric_scale(shared_absmax, kE4m3Max)};
+  return grid;
+}
+
+CompressedWeight round_weight(const WorkingLinear& linear, const Pruned& pruned,
+                              float shared_absmax, const SetContext& context) {
+  CompressedWeight weight = start_weight(linear, context);
+  if (!linear.plan.format->quantized) {
+    std::vector<uint16_t> values(pruned.weight.size());
+    f32_to_bf16(pruned.weight, values);
+    pack_bf16_weight(values, pruned.keep, weight);
+    return weight;
+  }
+  WeightGrid grid = choose_grid(linear, pruned, shared_absmax, context);
+  std::vector<int8_t> codes;
+  if (pruned.keep.empty()) {
+    codes = encode(grid, pruned.weight, context.pool);
+  } else {
+    ObsProblem problem;
+    problem.out_features = linear.out_features;
+    problem.in_features = linear.in_features;
+    problem.weight = pruned.weight;
+    problem.factor = &context.factor;
+    problem.keep = pruned.keep;
+    problem.search_group_scale = context.plan.options.clip;
+    problem.grid = std::move(grid);
+    ObsSolution solution = solve_obs(problem, context.pool);
+    codes = std::move(solution.codes);
+    grid = std::move(*solution.grid);
+  }
+  weight.group_size = grid.group_size;
+  weight.symmetric = grid.symmetric;
+  weight.scale = std::move(grid.scale);
+  weight.zero_point = std::move(grid.zero_point);
+  pack_codes(codes, pruned.keep, weight);
+  return weight;
+}
+
+double decibel(double signal, double noise) {
+  if (noise <= 0) return 999;
+  return 10 * std::log10(signal / noise);
+}
+
+// Signal-to-noise ratio of the layer's output on the sampled tokens, run as deployed; without
+// calibration, of the weights themselves.
+double measure_sqnr(const WorkingLinear& linear, const CompressedWeight& weight,
+                    const InputStatistics& statistics) {
+  const int64_t out = linear.out_features;
+  const int64_t in = linear.in_features;
+  double signal = 0;
+  double noise = 0;
+  const auto compare = [&](std::span<const float> wanted, std::span<const float> found) {
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const double value = static_cast<double>(wanted[i]);
+      const double error = value - static_cast<double>(found[i]);
+      signal += value * value;
+      noise += error * error;
+    }
+  };
+  if (statistics.sample_tokens == 0) {
+    std::vector<float> stored(linear.weight.size());
+    dequantize_rows(weight, 0, out, stored);
+    compare(linear.weight, stored);
+    return decibel(signal, noise);
+  }
+  const int64_t tokens = statistics.sample_tokens;
+  std::vector<float> x(statistics.sample.size());
+  bf16_to_f32(statistics.sample, x);
+  std::vector<float> wanted(static_cast<size_t>(tokens * out));
+  sgemm({.m = tokens, .n = out, .k = in, .transpose_b = true, .lda = in, .ldb = in, .ldc = out},
+        x.data(), linear.weight.data(), wanted.data());
+  // The statistics are of the scaled input already.
+  CompressedWeight unscaled = weight;
+  unscaled.pre_quant_scale.clear();
+  const Linear compressed = Linear::compressed(unscaled, {}, Precision::kBf16);
+  std::vector<float> found(static_cast<size_t>(padded_rows(tokens) * out));
+  LinearInput input;
+  compressed.prepare(x.data(), tokens, input);
+  compressed.multiply(input, found.data());
+  compare(wanted, {found.data(), wanted.size()});
+  return decibel(signal, noise);
+}
+
+LayerReport make_report(const WorkingLinear& linear) {
+  LayerReport report;
+  report.name = linear.name;
+  report.shape = {linear.out_features, linear.in_features};
+  report.qformat = linear.plan.format->quantized ? linear.plan.format->name : "bf16";
+  report.bytes = 2 * linear.out_features * linear.in_features;
+  return report;
+}
+
+int64_t weight_bytes(const CompressedWeight& weight) {
+  return static_cast<int64_t>(weight.codes.size() + weight.mask_index.size() +
+                              4 * weight.scale.size() + weight.zero_point.size() +
+                              4 * weight.pre_quant_scale.size() + (weight.input_scale > 0 ? 4 : 0));
+}
+
+void compress_set(const WorkingBlock& working, const SharingSet& set, const JobPlan& plan,
+                  ThreadPool& pool, CompressedBlock& result) {
+  Clock::time_point start = Clock::now();
+  const SetContext context = make_context(working, set, plan, pool);
+  std::vector<Pruned> pruned;
+  float shared_absmax = 0;
+  for (const size_t index : set.linears) {
+    pruned.push_back(prune(working.linears.at(index), context));
+    shared_absmax = std::max(shared_absmax, absmax(pruned.back().weight));
+  }
+  for (size_t i = 0; i < set.linears.size(); ++i) {
+    const WorkingLinear& linear = working.linears.at(set.linears[i]);
+    LayerReport report = make_report(linear);
+    CompressedWeight weight = round_weight(linear, pruned[i], shared_absmax, context);
+    validate(weight, linear.name + ".weight");
+    report.detail = set.detail;
+    report.sqnr_db = measure_sqnr(linear, weight, set.statistics);
+    report.sparsity = weight.sparse ? 0.5 : 0;
+    report.bytes = weight_bytes(weight);
+    if (context.factor.damping > plan.options.sparsegpt_damping) {
+      result.warnings.push_back(linear.name + ": the Gram matrix needed damping of " +
+                                std::to_string(context.factor.damping) + " instead of " +
+                                std::to_string(plan.options.sparsegpt_damping));
+    }
+    const Clock::time_point now = Clock::now();
+    report.seconds = std::chrono::duration<double>(now - start).count();
+    start = now;
+    result.compressed.emplace_back(linear.name + ".weight", std::move(weight));
+    result.layers.push_back(std::move(report));
+    pruned[i] = {};
+  }
+}
+
+// A linear that stays as it is, unless a neighbour's scale went into its rows or columns.
+void keep_linear(const WorkingLinear& linear, const WeightSource& source, CompressedBlock& result) {
+  result.dense.push_back(copy_dense(source, linear.name + ".weight"));
+  LayerReport report = make_report(linear);
+  report.sqnr_db = 999;
+  report.bytes = static_cast<int64_t>(result.dense.back().bytes.size());
+  result.layers.push_back(std::move(report));
+}
+
+}  // namespace
+
+CompressedBlock compress_block(const BlockGraph& block, const WeightSource& source,
+                               const JobPlan& plan,
+                               const std::map<int, InputStatistics>& statistics, ThreadPool& pool) {
+  WorkingBlock working = prepare_block(block, source, plan, statistics, pool);
+  CompressedBlock result;
+  for (const SharingSet& set : working.sets) {
+    if (working.linears.at(set.linears[0]).plan.changes()) {
+      compress_set(working, set, plan, pool, result);
+    } else {
+      for (const size_t index : set.linears) {
+        keep_linear(working.linears.at(index), source, result);
+      }
+    }
+  }
+  for (const auto& [index, norm] : working.norms) {
+    result.dense.push_back({block.full_name(block.ops[index]) + ".weight",
+                            norm.dtype,
+                            {static_cast<int64_t>(norm.weight.size())},
+                            encode_values(norm.weight, norm.dtype)});
+  }
+  for (const auto& [index, linear] : working.linears) {
+    if (linear.bias.empty()) continue;
+    result.dense.push_back({linear.name + ".bias",
+                            linear.bias_dtype,
+                            {static_cast<int64_t>(linear.bias.size())},
+                            encode_values(linear.bias, linear.bias_dtype)});
+  }
+  source.release(block_tensors(block));
+  return result;
+}
+
+}  // namespace pare

@@ -1,0 +1,96 @@
+#include "pipeline/compressed_block.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+const DenseTensor* find_dense(const CompressedBlock& tensors, const std::string& name) {
+  const auto found = std::find_if(tensors.dense.begin(), tensors.dense.end(),
+                                  [&](const DenseTensor& tensor) { return tensor.name == name; });
+  return found == tensors.dense.end() ? nullptr : &*found;
+}
+
+const CompressedWeight* find_compressed(const CompressedBlock& tensors, const std::string& name) {
+  const auto found = std::find_if(tensors.compressed.begin(), tensors.compressed.end(),
+                                  [&](const auto& entry) { return entry.first == name; });
+  return found == tensors.compressed.end() ? nullptr : &found->second;
+}
+
+const DenseTensor& require_dense(const CompressedBlock& tensors, const std::string& name) {
+  const DenseTensor* tensor = find_dense(tensors, name);
+  if (tensor == nullptr) throw Error(ErrorCode::kInternal, "block misses \"" + name + "\"");
+  return *tensor;
+}
+
+}  // namespace
+
+DenseTensor copy_dense(const WeightSource& source, const std::string& name) {
+  const TensorView view = source.dense(name);
+  return {name, view.dtype, view.shape, {view.bytes.begin(), view.bytes.end()}};
+}
+
+std::vector<std::byte> encode_values(const std::vector<float>& values, DType dtype) {
+  std::vector<std::byte> bytes(values.size() * dtype_size(dtype));
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (dtype == DType::kF32) {
+      std::memcpy(bytes.data() + 4 * i, &values[i], 4);
+    } else {
+      const uint16_t bits = dtype == DType::kF16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
+      std::memcpy(bytes.data() + 2 * i, &bits, 2);
+    }
+  }
+  return bytes;
+}
+
+void write_block(const BlockGraph& block, const CompressedBlock& tensors,
+                 CheckpointWriter& writer) {
+  for (const std::string& name : block_tensors(block)) {
+    if (const CompressedWeight* weight = find_compressed(tensors, name)) {
+      writer.write_compressed(name, *weight);
+    } else {
+      writer.write_dense(name, require_dense(tensors, name).view());
+    }
+  }
+}
+
+BlockWeights make_block_weights(const BlockGraph& block, const CompressedBlock& tensors,
+                                Precision precision) {
+  BlockWeights weights;
+  weights.linears.resize(block.ops.size());
+  weights.norms.resize(block.ops.size());
+  for (size_t i = 0; i < block.ops.size(); ++i) {
+    const Op& op = block.ops[i];
+    const std::string name = block.full_name(op);
+    if (op.kind == OpKind::kRmsNorm) {
+      weights.norms[i] = to_f32(require_dense(tensors, name + ".weight").view(), name);
+    }
+    if (op.kind != OpKind::kLinear) continue;
+    std::vector<float> bias;
+    if (op.bias) bias = to_f32(require_dense(tensors, name + ".bias").view(), name);
+    if (const CompressedWeight* weight = find_compressed(tensors, name + ".weight")) {
+      weights.linears[i] = Linear::compressed(*weight, std::move(bias), precision);
+    } else {
+      weights.linears[i] = Linear::dense(require_dense(tensors, name + ".weight").view(), name,
+                                         std::move(bias), precision);
+    }
+  }
+  return weights;
+}
+
+CompressedBlock read_block(const BlockGraph& block, const WeightSource& source) {
+  CompressedBlock tensors;
+  for (const std::string& name : block_tensors(block)) {
+    if (source.is_compressed(name)) {
+      tensors.compressed.emplace_back(name, source.compressed(name));
+    } else {
+      tensors.dense.push_back(copy_dense(source, name));
+    }
+  }
+  return tensors;
+}
+
+}  // namespace pare

@@ -1,0 +1,196 @@
+#include "pipeline/input_sharing.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/codec.h"
+#include "model/block_runner.h"
+#include "pare/error.h"
+#include "pipeline/compressed_block.h"
+#include "quant/awq.h"
+#include "quant/smoothquant.h"
+#include "sparsity/masks.h"
+
+namespace pare {
+namespace {
+
+WorkingLinear load_linear(const BlockGraph& block, const Op& op, const WeightSource& source,
+                          const JobPlan& plan, ThreadPool& pool) {
+  WorkingLinear linear;
+  linear.name = block.full_name(op);
+  linear.plan = plan.linear(linear.name);
+  linear.out_features = block.out_features(op);
+  linear.in_features = block.in_features(op);
+  linear.weight = to_f32(source.dense(linear.name + ".weight"), linear.name);
+  if (!std::isfinite(absmax(linear.weight))) {
+    throw Error(ErrorCode::kNonFinite, source.file_of(linear.name + ".weight") + ": tensor \"" +
+                                           linear.name + ".weight\" holds NaN or infinity");
+  }
+  if (op.bias) {
+    linear.bias = load_vector(source, linear.name + ".bias");
+    linear.bias_dtype = source.dense(linear.name + ".bias").dtype;
+  }
+  if (linear.plan.sparsity == SparsityMethod::kMagnitude) {
+    linear.keep = magnitude_mask(linear.weight, linear.out_features, linear.in_features, pool);
+  }
+  return linear;
+}
+
+void check_finite(const InputStatistics& statistics, const std::string& names) {
+  for (const float amax : statistics.amax) {
+    if (!std::isfinite(amax)) {
+      throw Error(ErrorCode::kNonFinite,
+                  "the input of " + names + " holds NaN or infinity on the calibration tokens");
+    }
+  }
+}
+
+// Sets of a group by format; only a set that is the whole group can have its scale absorbed.
+std::vector<SharingSet> split_by_plan(const InputGroup& group, const WorkingBlock& working) {
+  std::vector<SharingSet> sets;
+  for (const size_t index : group.linears) {
+    const LinearPlan& plan = working.linears.at(index).plan;
+    auto same = std::find_if(sets.begin(), sets.end(), [&](const SharingSet& set) {
+      return working.linears.at(set.linears[0]).plan == plan;
+    });
+    if (same == sets.end()) same = sets.insert(sets.end(), SharingSet{});
+    same->value = group.value;
+    same->linears.push_back(index);
+  }
+  return sets;
+}
+
+// Channels that one row of the producer feeds, numbered from 0.
+std::vector<int32_t> tied_channels(const InputGroup& group, bool absorbed) {
+  if (!absorbed || group.producer != Producer::kLinear) return {};
+  return group.producer_row;
+}
+
+InputScaling search_scaling(const SharingSet& set, const JobPlan& plan,
+                            const InputStatistics& statistics, std::vector<int32_t> tied,
+                            WorkingBlock& working, ThreadPool& pool) {
+  const QFormat& format = *working.linears.at(set.linears[0]).plan.format;
+  LinearGroup group;
+  group.in_features = statistics.in_features;
+  group.statistics = &statistics;
+  group.tied_channel = std::move(tied);
+  for (const size_t index : set.linears) {
+    WorkingLinear& linear = working.linears.at(index);
+    group.linears.push_back({linear.name, linear.out_features, std::move(linear.weight)});
+  }
+  InputScaling scaling;
+  if (format.scaling == ScalingMethod::kSmoothQuant) {
+    scaling = search_smoothquant(group,
+                                 {.strength = plan.options.smooth_strength,
+                                  .dynamic_activations = plan.options.dynamic_activations},
+                                 pool);
+  } else {
+    scaling = search_awq(group,
+                         {.format = format.weight,
+                          .group_size = plan.options.awq_block_size,
+                          .symmetric = plan.options.symmetric},
+                         pool);
+  }
+  for (size_t i = 0; i < set.linears.size(); ++i) {
+    working.linears.at(set.linears[i]).weight = std::move(group.linears[i].weight);
+  }
+  return scaling;
+}
+
+// Divides the norm's weight by the scale, as far as its element type holds it, and returns the
+// scale that this amounts to: the linears are multiplied by exactly that, so that rounding the norm
+// costs nothing.
+std::vector<float> absorb_in_norm(WorkingNorm& norm, const std::vector<float>& scale) {
+  std::vector<float> divided(scale.size());
+  for (size_t i = 0; i < scale.size(); ++i) divided[i] = norm.weight[i] / scale[i];
+  const DenseTensor stored{
+      {}, norm.dtype, {static_cast<int64_t>(scale.size())}, encode_values(divided, norm.dtype)};
+  divided = to_f32(stored.view(), "norm");
+  std::vector<float> effective(scale.size(), 1.0F);
+  for (size_t i = 0; i < scale.size(); ++i) {
+    const float ratio = norm.weight[i] / divided[i];
+    if (!std::isfinite(ratio) || !(ratio > 0)) continue;
+    effective[i] = ratio;
+    norm.weight[i] = divided[i];
+  }
+  return effective;
+}
+
+void absorb_in_linear(WorkingLinear& producer, const InputGroup& group,
+                      const std::vector<float>& scale) {
+  std::vector<float> row_scale(static_cast<size_t>(producer.out_features), 1.0F);
+  for (size_t i = 0; i < scale.size(); ++i) {
+    row_scale[static_cast<size_t>(group.producer_row[i])] = scale[i];
+  }
+  for (int64_t row = 0; row < producer.out_features; ++row) {
+    const float divisor = row_scale[static_cast<size_t>(row)];
+    float* values = producer.weight.data() + row * producer.in_features;
+    for (int64_t i = 0; i < producer.in_features; ++i) values[i] /= divisor;
+    if (!producer.bias.empty()) producer.bias[static_cast<size_t>(row)] /= divisor;
+  }
+}
+
+void multiply_columns(WorkingLinear& linear, const std::vector<float>& scale) {
+  for (int64_t row = 0; row < linear.out_features; ++row) {
+    float* values = linear.weight.data() + row * linear.in_features;
+    for (size_t i = 0; i < scale.size(); ++i) values[i] *= scale[i];
+  }
+}
+
+void scale_set(const InputGroup& group, SharingSet& set, bool whole, const JobPlan& plan,
+               const InputStatistics& statistics, WorkingBlock& working, ThreadPool& pool) {
+  const QFormat& format = *working.linears.at(set.linears[0]).plan.format;
+  const bool wanted = format.scaling == ScalingMethod::kAwq ||
+                      (format.scaling == ScalingMethod::kSmoothQuant && plan.options.smooth);
+  if (!wanted) return;
+  // A row of a quantized producer can be rescaled for free, because its scale absorbs it; a row
+  // that stays in BF16 would be rounded again.
+  set.absorbed = whole && (group.producer == Producer::kNorm ||
+                           (group.producer == Producer::kLinear &&
+                            working.linears.at(group.producer_op).plan.format->quantized));
+  InputScaling scaling =
+      search_scaling(set, plan, statistics, tied_channels(group, set.absorbed), working, pool);
+  set.detail = scaling.detail;
+  if (scaling.scale.empty()) return;
+  set.scale = std::move(scaling.scale);
+  if (set.absorbed && group.producer == Producer::kNorm) {
+    set.scale = absorb_in_norm(working.norms.at(group.producer_op), set.scale);
+  } else if (set.absorbed) {
+    absorb_in_linear(working.linears.at(group.producer_op), group, set.scale);
+  }
+  for (const size_t index : set.linears) multiply_columns(working.linears.at(index), set.scale);
+}
+
+}  // namespace
+
+WorkingBlock prepare_block(const BlockGraph& block, const WeightSource& source, const JobPlan& plan,
+                           const std::map<int, InputStatistics>& statistics, ThreadPool& pool) {
+  WorkingBlock working;
+  for (size_t i = 0; i < block.ops.size(); ++i) {
+    const Op& op = block.ops[i];
+    if (op.kind == OpKind::kLinear) {
+      working.linears[i] = load_linear(block, op, source, plan, pool);
+    } else if (op.kind == OpKind::kRmsNorm) {
+      const std::string name = block.full_name(op) + ".weight";
+      working.norms[i] = {source.dense(name).dtype, load_vector(source, name)};
+    }
+  }
+  for (const InputGroup& group : input_groups(block)) {
+    std::vector<SharingSet> sets = split_by_plan(group, working);
+    const auto known = statistics.find(group.value);
+    for (SharingSet& set : sets) {
+      if (known != statistics.end()) {
+        check_finite(known->second, block.prefix + group.describe(block));
+        scale_set(group, set, sets.size() == 1, plan, known->second, working, pool);
+        std::vector<float> inverse(set.scale.size());
+        std::transform(set.scale.begin(), set.scale.end(), inverse.begin(),
+                       [](float scale) { return 1.0F / scale; });
+        set.statistics = rescale(known->second, inverse);
+      }
+      working.sets.push_back(std::move(set));
+    }
+  }
+  return working;
+}
+
+}  // namespace pare

@@ -1,0 +1,77 @@
+// What a quantize job will do, decided before any long work: the format of each linear, what it
+// needs of calibration, and the memory it takes.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/compressed_weight.h"
+#include "formats/weight_source.h"
+#include "model/block_graph.h"
+#include "pare/quantize.h"
+
+namespace pare {
+
+/// How the input of a linear is rescaled before its weight is rounded.
+enum class ScalingMethod : uint8_t { kNone, kSmoothQuant, kAwq };
+
+/// One value of --qformat.
+struct QFormat {
+  std::string name;
+  std::string remark;
+  bool quantized = true;  ///< False: full precision.
+  WeightFormat weight = WeightFormat::kBf16;
+  ActivationFormat activation = ActivationFormat::kBf16;
+  ScalingMethod scaling = ScalingMethod::kNone;
+  bool search_clip = false;
+};
+
+const std::vector<QFormat>& qformat_table();
+
+/// Throws Error(kUsage) listing the known names.
+const QFormat& find_qformat(const std::string& name);
+
+enum class SparsityMethod : uint8_t { kNone, kMagnitude, kWanda, kSparseGpt };
+SparsityMethod find_sparsity(const std::string& name);
+
+/// What happens to one linear.
+struct LinearPlan {
+  const QFormat* format = nullptr;
+  SparsityMethod sparsity = SparsityMethod::kNone;
+
+  bool changes() const { return format->quantized || sparsity != SparsityMethod::kNone; }
+  bool operator==(const LinearPlan&) const = default;
+};
+
+struct JobPlan {
+  QuantizeOptions options;                    ///< With the recipe applied.
+  std::map<std::string, LinearPlan> linears;  ///< By full name, without ".weight".
+  bool needs_calibration = false;
+  bool needs_gram = false;
+
+  const LinearPlan& linear(const std::string& name) const { return linears.at(name); }
+};
+
+/// Applies the recipe file, resolves exclude and overrides, and checks everything that can be
+/// checked without reading weights. Throws Error(kUsage) for options that are unknown, contradict
+/// each other or match no layer, Error(kInputMalformed) for shapes that the scheme cannot hold,
+/// naming the layer.
+JobPlan make_plan(const QuantizeOptions& options, const ModelGraph& graph);
+
+/// The plan as it is stored in the checkpoint: everything that decides the numbers, nothing else.
+std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
+                        const std::string& ids_sha256);
+
+/// Bytes that one linear will take when stored.
+int64_t planned_bytes(const JobPlan& plan, const LinearPlan& linear, int64_t out_features,
+                      int64_t in_features);
+
+/// Peak memory of the job, from the options and the largest block.
+int64_t planned_memory(const JobPlan& plan, const ModelGraph& graph, int64_t threads);
+
+/// Windows that run through a block between two updates of the statistics.
+int64_t batch_windows(const QuantizeOptions& options, int64_t threads);
+
+}  // namespace pare

@@ -1,0 +1,338 @@
+#include "pare/quantize.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "calib/statistics_collector.h"
+#include "calib/token_source.h"
+#include "core/progress_meter.h"
+#include "core/thread_pool.h"
+#include "formats/checkpoint_writer.h"
+#include "formats/weight_source.h"
+#include "kernels/codec.h"
+#include "model/architectures.h"
+#include "model/block_runner.h"
+#include "model/input_groups.h"
+#include "model/model_head.h"
+#include "pare/error.h"
+#include "pipeline/compress_block.h"
+#include "pipeline/job_plan.h"
+#include "pipeline/source_check.h"
+#include "pipeline/work_folder.h"
+
+namespace pare {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// One run of quantize(): what is made before the first block and lives to the end.
+class Job {
+  template <typename Body>
+  auto timed(const char* phase, const Body& body) {
+    const Clock::time_point start = Clock::now();
+    struct AddTime {
+      std::map<std::string, double>& seconds;
+      const char* phase;
+      Clock::time_point start;
+      ~AddTime() { seconds[phase] += std::chrono::duration<double>(Clock::now() - start).count(); }
+    } const add{phase_seconds_, phase, start};
+    return body();
+  }
+
+ public:
+  Job(const QuantizeOptions& options, const Callbacks& callbacks)
+      : callbacks_(callbacks),
+        source_(open_weight_source(options.model)),
+        graph_(describe_model(source_->config_json(), source_->path() + "/config.json")),
+        plan_(make_plan(options, graph_)),
+        pool_(static_cast<size_t>(options.threads)),
+        meter_(callbacks, 1) {}
+
+  QuantizeReport run() {
+    check_before();
+    if (plan_.options.dry_run) return finish_plan();
+    read_calibration();
+    std::optional<WorkFolder> work = open_work_folder();
+    CheckpointWriter writer(plan_.options.output, make_header(), plan_.options.force);
+    write_other(writer, graph_.embedding);
+    start_hidden();
+    for (size_t index = 0; index < graph_.blocks.size(); ++index) {
+      run_block(index, work, writer);
+    }
+    write_other(writer, graph_.final_norm);
+    if (graph_.head != graph_.embedding) write_other(writer, graph_.head);
+    for (const std::string& name : unused_) write_other(writer, name);
+    meter_.phase("write", "sync and hash");
+    const CheckpointFile file = timed("write", [&] { return writer.finish(); });
+    if (work) work->remove(graph_.blocks.size());
+    report_.output = file.path;
+    report_.sha256 = file.sha256;
+    report_.bytes = file.bytes;
+    return finish_report(open_weight_source(file.path)->stored_bytes());
+  }
+
+ private:
+  const BlockGraph& block(size_t index) const { return graph_.blocks[index]; }
+  bool calibrated() const { return !plan_.options.calibration.empty(); }
+  int64_t windows() const { return windows_.count; }
+  int64_t length() const { return windows_.length; }
+  float* window_hidden(int64_t window) {
+    return hidden_.data() + window * length() * graph_.hidden_size;
+  }
+
+  void warn(const std::string& message) {
+    report_.warnings.push_back(message);
+    meter_.warn(message);
+  }
+
+  // Everything that can fail early does so here.
+  void check_before() {
+    const QuantizeOptions& options = plan_.options;
+    meter_.phase("check", source_->path());
+    unused_ = check_tensors(graph_, *source_);
+    for (const std::string& name : unused_) {
+      warn("tensor \"" + name + "\" is not used by the model; it is copied as it is");
+    }
+    if (!options.dry_run) check_output(options);
+    report_.planned_memory_bytes =
+        planned_memory(plan_, graph_, static_cast<int64_t>(pool_.size()));
+    if (options.max_memory > 0 && report_.planned_memory_bytes > options.max_memory) {
+      throw Error(ErrorCode::kLimitExceeded,
+                  "this job needs about " + std::to_string(report_.planned_memory_bytes) +
+                      " bytes of memory, more than the limit of " +
+                      std::to_string(options.max_memory) +
+                      "; raise --max-memory, or use fewer or shorter calibration windows");
+    }
+    timed("check", [&] { check_source_finite(graph_, *source_, pool_, meter_); });
+    meter_.check_cancelled();
+  }
+
+  void read_calibration() {
+    const QuantizeOptions& options = plan_.options;
+    if (!calibrated()) return;
+    meter_.phase("read", options.calibration);
+    timed("read", [&] {
+      const int64_t needed = options.calibration_size * options.calibration_seqlen;
+      const TokenDocuments documents =
+          read_documents(options.calibration, *source_, needed, options.seed);
+      windows_ = make_windows(documents, options.calibration_size, options.calibration_seqlen,
+                              options.calibration);
+      text_sha256_ = documents.text_sha256;
+    });
+    if (options.calibration_seqlen > graph_.max_positions) {
+      warn("calib_seqlen " + std::to_string(options.calibration_seqlen) +
+           " exceeds the model's max_position_embeddings of " +
+           std::to_string(graph_.max_positions));
+    }
+    report_.calibration_tokens = windows() * length();
+    report_.calibration_sha256 = windows_.ids_sha256;
+  }
+
+  CheckpointHeader make_header() const {
+    CheckpointHeader header;
+    header.architecture = graph_.architecture;
+    header.config_json = source_->config_json();
+    header.recipe_json = recipe_json(plan_, text_sha256_, windows_.ids_sha256);
+    header.calibration_sha256 = windows_.ids_sha256;
+    header.source_sha256 = source_->sha256();
+    header.text_files = source_->text_files();
+    return header;
+  }
+
+  std::optional<WorkFolder> open_work_folder() {
+    const QuantizeOptions& options = plan_.options;
+    if (options.work_dir.empty()) return std::nullopt;
+    const std::string job =
+        nlohmann::json{
+            {"schema", "pare.job/1"},
+            {"source_sha256", source_->sha256()},
+            {"recipe", recipe_json(plan_, text_sha256_, windows_.ids_sha256)},
+        }
+            .dump(2);
+    return WorkFolder(options.work_dir, job, options.resume);
+  }
+
+  void start_hidden() {
+    if (!calibrated()) return;
+    hidden_.resize(static_cast<size_t>(windows() * length() * graph_.hidden_size));
+    embed_tokens(graph_, *source_, windows_.ids, hidden_.data());
+    source_->release({graph_.embedding});
+    rotary_ = make_rotary_table(block(0).rotary, length());
+    // A window through a block costs one; so does, roughly, compressing the block a window.
+    meter_.set_total(static_cast<double>(graph_.blocks.size()) *
+                     static_cast<double>(3 * windows()));
+  }
+
+  std::string layer_text(size_t index) const {
+    return "layer " + std::to_string(index + 1) + " of " + std::to_string(graph_.blocks.size());
+  }
+
+  void run_block(size_t index, const std::optional<WorkFolder>& work, CheckpointWriter& writer) {
+    meter_.check_cancelled();
+    std::optional<CompressedBlock> tensors;
+    if (work) tensors = work->load(block(index), index);
+    if (tensors) {
+      meter_.advance(2.0 * static_cast<double>(windows()));
+    } else {
+      std::map<int, InputStatistics> statistics;
+      if (calibrated()) statistics = timed("calibrate", [&] { return observe(index); });
+      meter_.phase("compress", layer_text(index));
+      tensors = timed("compress", [&] {
+        return compress_block(block(index), *source_, plan_, statistics, pool_);
+      });
+      meter_.advance(static_cast<double>(windows()));
+      if (work) work->save(block(index), index, *tensors);
+    }
+    for (const std::string& warning : tensors->warnings) warn(warning);
+    timed("write", [&] { write_block(block(index), *tensors, writer); });
+    if (calibrated() && index + 1 < graph_.blocks.size()) {
+      timed("calibrate", [&] { advance_hidden(index, *tensors); });
+    }
+    for (LayerReport& layer : tensors->layers) report_.layers.push_back(std::move(layer));
+  }
+
+  // Runs the calibration tokens through the original block and watches the inputs of its linears.
+  std::map<int, InputStatistics> observe(size_t index) {
+    meter_.phase("calibrate", layer_text(index));
+    const BlockWeights weights = load_block(block(index), *source_, Precision::kBf16);
+    std::vector<WatchedValue> watched;
+    for (const InputGroup& group : input_groups(block(index))) {
+      const bool used = std::any_of(group.linears.begin(), group.linears.end(), [&](size_t op) {
+        return plan_.linear(block(index).full_name(block(index).ops[op])).changes();
+      });
+      if (used) watched.push_back({group.value, group.in_features, plan_.needs_gram});
+    }
+    const int64_t batch = batch_windows(plan_.options, static_cast<int64_t>(pool_.size()));
+    StatisticsCollector collector(watched, windows(), length(), batch, pool_);
+    std::vector<std::vector<float>> copies(pool_.size());
+    std::vector<BlockWorkspace> workspaces = make_workspaces(index);
+    const BlockRunner runner(block(index), weights, rotary_, Precision::kBf16);
+    for (int64_t first = 0; first < windows(); first += batch) {
+      const int64_t count = std::min(batch, windows() - first);
+      collector.begin_batch(first, count);
+      pool_.parallel_for(static_cast<size_t>(count), [&](size_t i, size_t worker) {
+        const float* input = window_hidden(first + static_cast<int64_t>(i));
+        copies[worker].assign(input, input + length() * graph_.hidden_size);
+        runner.run(copies[worker].data(), length(), workspaces[worker],
+                   collector.observer(static_cast<int64_t>(i)));
+      });
+      collector.end_batch();
+      meter_.advance(static_cast<double>(count));
+      meter_.check_cancelled();
+    }
+    std::map<int, InputStatistics> statistics;
+    for (const WatchedValue& value : watched) {
+      statistics[value.value] = collector.take(value.value);
+    }
+    return statistics;
+  }
+
+  // Makes the next block's input: through the compressed block, as deployed, or the original one.
+  void advance_hidden(size_t index, const CompressedBlock& tensors) {
+    meter_.phase("calibrate", layer_text(index) + ", compressed");
+    const BlockWeights weights = plan_.options.uncompressed_inputs
+                                     ? load_block(block(index), *source_, Precision::kBf16)
+                                     : make_block_weights(block(index), tensors, Precision::kBf16);
+    std::vector<BlockWorkspace> workspaces = make_workspaces(index);
+    const BlockRunner runner(block(index), weights, rotary_, Precision::kBf16);
+    const int64_t batch = batch_windows(plan_.options, static_cast<int64_t>(pool_.size()));
+    for (int64_t first = 0; first < windows(); first += batch) {
+      const int64_t count = std::min(batch, windows() - first);
+      pool_.parallel_for(static_cast<size_t>(count), [&](size_t i, size_t worker) {
+        runner.run(window_hidden(first + static_cast<int64_t>(i)), length(), workspaces[worker],
+                   {});
+      });
+      meter_.advance(static_cast<double>(count));
+      meter_.check_cancelled();
+    }
+  }
+
+  std::vector<BlockWorkspace> make_workspaces(size_t index) const {
+    std::vector<BlockWorkspace> workspaces;
+    for (size_t i = 0; i < pool_.size(); ++i) {
+      workspaces.emplace_back(block(index), length(), Precision::kBf16);
+    }
+    return workspaces;
+  }
+
+  void write_other(CheckpointWriter& writer, const std::string& name) {
+    timed("write", [&] { writer.write_dense(name, source_->dense(name)); });
+    source_->release({name});
+  }
+
+  // A dry run: what would be written, without writing it.
+  QuantizeReport finish_plan() {
+    int64_t bytes = 0;
+    for (const BlockGraph& one : graph_.blocks) {
+      for (const Op& op : one.ops) {
+        if (op.kind != OpKind::kLinear) continue;
+        const std::string name = one.full_name(op);
+        const LinearPlan& linear = plan_.linear(name);
+        LayerReport layer;
+        layer.name = name;
+        layer.shape = {one.out_features(op), one.in_features(op)};
+        layer.qformat = linear.format->quantized ? linear.format->name : "bf16";
+        layer.sparsity = linear.sparsity == SparsityMethod::kNone ? 0 : 0.5;
+        layer.bytes = linear.changes()
+                          ? planned_bytes(plan_, linear, layer.shape[0], layer.shape[1])
+                          : source_->stored_bytes(name + ".weight");
+        bytes += layer.bytes - source_->stored_bytes(name + ".weight");
+        report_.layers.push_back(std::move(layer));
+      }
+    }
+    bytes += source_->stored_bytes();
+    report_.output = plan_.options.output;
+    report_.bytes = bytes;
+    return finish_report(bytes);
+  }
+
+  QuantizeReport finish_report(int64_t stored_bytes) {
+    int64_t parameters = 0;
+    for (const std::string& name : source_->names()) {
+      parameters += element_count(source_->shape(name));
+    }
+    report_.bits_per_weight =
+        8.0 * static_cast<double>(stored_bytes) / static_cast<double>(parameters);
+    report_.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    report_.peak_rss_bytes = int64_t{usage.ru_maxrss} * 1024;
+    report_.phase_seconds.assign(phase_seconds_.begin(), phase_seconds_.end());
+    return std::move(report_);
+  }
+
+  Clock::time_point start_ = Clock::now();
+  const Callbacks& callbacks_;
+  std::unique_ptr<WeightSource> source_;
+  ModelGraph graph_;
+  JobPlan plan_;
+  ThreadPool pool_;
+  ProgressMeter meter_;
+  std::vector<std::string> unused_;
+  TokenWindows windows_;
+  std::string text_sha256_;
+  RotaryTable rotary_;
+  std::vector<float> hidden_;  // [windows, length, hidden]
+  std::map<std::string, double> phase_seconds_;
+  QuantizeReport report_;
+};
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> qformats() {
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const QFormat& format : qformat_table()) names.emplace_back(format.name, format.remark);
+  return names;
+}
+
+QuantizeReport quantize(const QuantizeOptions& options, const Callbacks& callbacks) {
+  return Job(options, callbacks).run();
+}
+
+}  // namespace pare

@@ -1,0 +1,79 @@
+#include "pipeline/recipe_file.h"
+
+#include <fstream>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+using Json = nlohmann::json;
+
+// One key of the file: writes the value where the option still has its default.
+using Setter = std::function<void(const Json&, QuantizeOptions&)>;
+
+template <typename Value>
+Setter set(Value QuantizeOptions::*member) {
+  return [member](const Json& value, QuantizeOptions& options) {
+    if (options.*member == QuantizeOptions{}.*member) value.get_to(options.*member);
+  };
+}
+
+const std::map<std::string, Setter>& setters() {
+  static const std::map<std::string, Setter> table = {
+      {"qformat", set(&QuantizeOptions::qformat)},
+      {"sparsity", set(&QuantizeOptions::sparsity)},
+      {"calib", set(&QuantizeOptions::calibration)},
+      {"calib_size", set(&QuantizeOptions::calibration_size)},
+      {"calib_seqlen", set(&QuantizeOptions::calibration_seqlen)},
+      {"seed", set(&QuantizeOptions::seed)},
+      {"awq_block_size", set(&QuantizeOptions::awq_block_size)},
+      {"symmetric", set(&QuantizeOptions::symmetric)},
+      {"clip", set(&QuantizeOptions::clip)},
+      {"smooth", set(&QuantizeOptions::smooth)},
+      {"smooth_strength", set(&QuantizeOptions::smooth_strength)},
+      {"dynamic_activations", set(&QuantizeOptions::dynamic_activations)},
+      {"sparsegpt_damping", set(&QuantizeOptions::sparsegpt_damping)},
+      {"uncompressed_inputs", set(&QuantizeOptions::uncompressed_inputs)},
+      {"exclude", set(&QuantizeOptions::exclude)},
+      {"overrides", set(&QuantizeOptions::overrides)},
+  };
+  return table;
+}
+
+}  // namespace
+
+QuantizeOptions apply_recipe_file(const QuantizeOptions& options) {
+  if (options.recipe.empty()) return options;
+  const auto fail = [&](const std::string& what) {
+    throw Error(ErrorCode::kInputMalformed, options.recipe + ": " + what);
+  };
+  std::ifstream file(options.recipe);
+  if (!file) throw Error(ErrorCode::kInputMissing, options.recipe + ": cannot be opened");
+  const Json json = Json::parse(file, nullptr, false);
+  if (!json.is_object()) fail("is not a JSON object");
+  // What a stored recipe says beside options.
+  const std::set<std::string> remarks = {"schema", "calibration", "unquantized"};
+  QuantizeOptions result = options;
+  for (const auto& [key, value] : json.items()) {
+    if (remarks.contains(key)) continue;
+    const auto setter = setters().find(key);
+    if (setter == setters().end()) {
+      std::string known;
+      for (const auto& [name, unused] : setters()) known += " " + name;
+      fail("key \"" + key + "\" is not known; known:" + known);
+    }
+    try {
+      setter->second(value, result);
+    } catch (const Json::exception&) {
+      fail("key \"" + key + "\" has the value " + value.dump() + ", which is of the wrong type");
+    }
+  }
+  return result;
+}
+
+}  // namespace pare

@@ -1,0 +1,14 @@
+// Options from a JSON file.
+#pragma once
+
+#include "pare/quantize.h"
+
+namespace pare {
+
+/// `options` with the values of the file options.recipe, where `options` still holds its default.
+/// Keys are the names of the options ("qformat", "calib_size", …); a recipe stored in a checkpoint
+/// is accepted too. Throws Error(kInputMissing), or Error(kInputMalformed) for a key that is not
+/// known or a value of another type.
+QuantizeOptions apply_recipe_file(const QuantizeOptions& options);
+
+}  // namespace pare

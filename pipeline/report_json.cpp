@@ -1,0 +1,57 @@
+#include "pipeline/report_json.h"
+
+namespace pare {
+
+nlohmann::json layers_to_json(const std::vector<LayerReport>& layers) {
+  nlohmann::json json = nlohmann::json::array();
+  for (const LayerReport& layer : layers) {
+    json.push_back({{"name", layer.name},
+                    {"shape", layer.shape},
+                    {"qformat", layer.qformat},
+                    {"detail", layer.detail},
+                    {"sqnr_db", layer.sqnr_db},
+                    {"sparsity", layer.sparsity},
+                    {"bytes", layer.bytes},
+                    {"seconds", layer.seconds}});
+  }
+  return json;
+}
+
+std::vector<LayerReport> layers_from_json(const nlohmann::json& json) {
+  std::vector<LayerReport> layers;
+  for (const nlohmann::json& entry : json) {
+    LayerReport layer;
+    entry.at("name").get_to(layer.name);
+    entry.at("shape").get_to(layer.shape);
+    entry.at("qformat").get_to(layer.qformat);
+    entry.at("detail").get_to(layer.detail);
+    entry.at("sqnr_db").get_to(layer.sqnr_db);
+    entry.at("sparsity").get_to(layer.sparsity);
+    entry.at("bytes").get_to(layer.bytes);
+    entry.at("seconds").get_to(layer.seconds);
+    layers.push_back(std::move(layer));
+  }
+  return layers;
+}
+
+std::string to_json(const QuantizeReport& report) {
+  nlohmann::json phases = nlohmann::json::object();
+  for (const auto& [name, seconds] : report.phase_seconds) phases[name] = seconds;
+  return nlohmann::json{
+      {"schema", "pare.quantize/1"},
+      {"output", report.output},
+      {"sha256", report.sha256},
+      {"bytes", report.bytes},
+      {"bits_per_weight", report.bits_per_weight},
+      {"seconds", report.seconds},
+      {"peak_rss_bytes", report.peak_rss_bytes},
+      {"planned_memory_bytes", report.planned_memory_bytes},
+      {"calibration",
+       {{"tokens", report.calibration_tokens}, {"sha256", report.calibration_sha256}}},
+      {"layers", layers_to_json(report.layers)},
+      {"phase_seconds", phases},
+      {"warnings", report.warnings}}
+      .dump(2);
+}
+
+}  // namespace pare

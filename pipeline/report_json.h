@@ -1,0 +1,14 @@
+// LayerReport to JSON and back.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "pare/quantize.h"
+
+namespace pare {
+
+nlohmann::json layers_to_json(const std::vector<LayerReport>& layers);
+std::vector<LayerReport> layers_from_json(const nlohmann::json& json);
+
+}  // namespace pare

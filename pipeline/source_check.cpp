@@ -1,0 +1,81 @@
+#include "pipeline/source_check.h"
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "kernels/codec.h"
+#include "model/block_runner.h"
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kPiece = size_t{1} << 20;  // elements converted at a time
+
+void check_finite(const WeightSource& source, const std::string& name) {
+  if (source.is_compressed(name)) {
+    throw Error(ErrorCode::kInputMalformed,
+                source.file_of(name) + ": tensor \"" + name +
+                    "\" is compressed already; give the original model");
+  }
+  const TensorView view = source.dense(name);
+  const size_t element = dtype_size(view.dtype);
+  const size_t count = view.bytes.size() / element;
+  for (size_t begin = 0; begin < count; begin += kPiece) {
+    const size_t size = std::min(kPiece, count - begin);
+    const TensorView piece{view.dtype,
+                           {static_cast<int64_t>(size)},
+                           view.bytes.subspan(begin * element, size * element)};
+    float largest = 0;
+    if (view.dtype == DType::kBf16) {
+      largest = absmax_bf16(to_bf16(piece, name));
+    } else {
+      largest = absmax(to_f32(piece, name));
+    }
+    if (!std::isfinite(largest)) {
+      throw Error(ErrorCode::kNonFinite,
+                  source.file_of(name) + ": tensor \"" + name + "\" holds NaN or infinity");
+    }
+  }
+  source.release({name});
+}
+
+}  // namespace
+
+void check_source_finite(const ModelGraph& graph, const WeightSource& source, ThreadPool& pool,
+                         ProgressMeter& meter) {
+  std::vector<std::string> names = {graph.embedding, graph.final_norm};
+  if (graph.head != graph.embedding) names.push_back(graph.head);
+  for (const BlockGraph& block : graph.blocks) {
+    for (std::string& name : block_tensors(block)) names.push_back(std::move(name));
+  }
+  // In batches, so that a cancelled call stops soon.
+  const size_t batch = 16 * pool.size();
+  for (size_t begin = 0; begin < names.size(); begin += batch) {
+    meter.check_cancelled();
+    pool.parallel_for(std::min(batch, names.size() - begin),
+                      [&](size_t i, size_t) { check_finite(source, names[begin + i]); });
+  }
+}
+
+void check_output(const QuantizeOptions& options) {
+  const fs::path output(options.output);
+  if (options.output.empty()) throw Error(ErrorCode::kUsage, "no output is given");
+  std::error_code error;
+  if (fs::equivalent(output, options.model, error)) {
+    throw Error(ErrorCode::kUsage, options.output + ": output and model are the same");
+  }
+  if (fs::exists(output, error) && !options.force) {
+    throw Error(ErrorCode::kWriteFailed,
+                options.output + ": exists already; add --force to replace it");
+  }
+  const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
+  if (!fs::is_directory(folder, error)) {
+    throw Error(ErrorCode::kWriteFailed, folder.string() + ": is not a folder; create it first");
+  }
+}
+
+}  // namespace pare

@@ -1,0 +1,112 @@
+#include "pipeline/work_folder.h"
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "pare/error.h"
+#include "pipeline/report_json.h"
+
+namespace pare {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Under a temporary name first: a file under its own name is complete.
+void write_text(const std::string& path, const std::string& text) {
+  const std::string temporary = path + ".tmp";
+  {
+    std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
+    file << text;
+    file.flush();
+    if (!file) throw Error(ErrorCode::kWriteFailed, path + ": cannot be written");
+  }
+  std::error_code error;
+  fs::rename(temporary, path, error);
+  if (error) throw Error(ErrorCode::kWriteFailed, path + ": " + error.message());
+}
+
+std::optional<std::string> read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return std::nullopt;
+  std::ostringstream text;
+  text << file.rdbuf();
+  return std::move(text).str();
+}
+
+}  // namespace
+
+WorkFolder::WorkFolder(const std::string& path, const std::string& job_json, bool resume)
+    : path_(path), job_json_(job_json) {
+  const std::string job_path = path + "/job.json";
+  const std::optional<std::string> earlier = read_text(job_path);
+  if (resume) {
+    if (!earlier) {
+      throw Error(ErrorCode::kInputMissing,
+                  job_path + ": not found, there is nothing to resume; run without --resume");
+    }
+    if (*earlier != job_json) {
+      throw Error(ErrorCode::kUsage,
+                  job_path +
+                      ": describes another job (model, options or calibration differ); "
+                      "resume with the options of the first run, or use another folder");
+    }
+    return;
+  }
+  if (earlier) {
+    throw Error(ErrorCode::kWriteFailed,
+                job_path +
+                    ": the folder holds a job already; add --resume to go on, or use "
+                    "another folder");
+  }
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw Error(ErrorCode::kWriteFailed, path + ": " + error.message());
+  write_text(job_path, job_json);
+}
+
+std::string WorkFolder::layer_path(size_t index, const char* ending) const {
+  std::string number = std::to_string(index);
+  number.insert(0, number.size() < 5 ? 5 - number.size() : 0, '0');
+  return path_ + "/layer-" + number + ending;
+}
+
+std::optional<CompressedBlock> WorkFolder::load(const BlockGraph& block, size_t index) const {
+  // The report is written last, so it vouches for the tensors.
+  const std::optional<std::string> report = read_text(layer_path(index, ".json"));
+  if (!report) return std::nullopt;
+  const std::unique_ptr<WeightSource> source = open_weight_source(layer_path(index, ".h5"));
+  CompressedBlock tensors = read_block(block, *source);
+  const nlohmann::json json = nlohmann::json::parse(*report, nullptr, false);
+  if (!json.is_object() || !json.contains("layers") || !json.contains("warnings")) {
+    throw Error(ErrorCode::kInputMalformed, layer_path(index, ".json") + ": is damaged");
+  }
+  tensors.layers = layers_from_json(json.at("layers"));
+  json.at("warnings").get_to(tensors.warnings);
+  return tensors;
+}
+
+void WorkFolder::save(const BlockGraph& block, size_t index, const CompressedBlock& tensors) const {
+  CheckpointHeader header;
+  header.config_json = "{}";
+  header.recipe_json = job_json_;
+  CheckpointWriter writer(layer_path(index, ".h5"), header, /*force=*/true);
+  write_block(block, tensors, writer);
+  writer.finish();
+  write_text(layer_path(index, ".json"), nlohmann::json{{"layers", layers_to_json(tensors.layers)},
+                                                        {"warnings", tensors.warnings}}
+                                             .dump());
+}
+
+void WorkFolder::remove(size_t blocks) const {
+  std::error_code ignored;
+  for (size_t i = 0; i < blocks; ++i) {
+    fs::remove(layer_path(i, ".h5"), ignored);
+    fs::remove(layer_path(i, ".json"), ignored);
+  }
+  fs::remove(path_ + "/job.json", ignored);
+  fs::remove(path_, ignored);  // only when nothing else is in it
+}
+
+}  // namespace pare

@@ -1,0 +1,28 @@
+// The few BLAS and LAPACK routines that the algorithms need, on plain pointers.
+//
+// OpenBLAS splits work as it likes when it owns several threads, and results then depend on their
+// number. So it gets one thread, and the callers cut the work into fixed blocks of rows for a
+// ThreadPool. All matrices are row-major. Safe to call from several threads on different outputs.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace pare {
+
+/// Keeps OpenBLAS to one thread, for the whole process. Call before the blocks start.
+void limit_blas_threads();
+
+/// c [m, n] = alpha × a [m, k] · b [k, n] + beta × c; each matrix with its row stride.
+void gemm(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t a_stride,
+          const float* b, int64_t b_stride, float beta, float* c, int64_t c_stride);
+
+/// Rows [begin, end) of c [n, n] += aᵀ · a, for a [rows, n].
+void add_gram_rows(std::span<const float> a, int64_t rows, int64_t n, int64_t begin, int64_t end,
+                   std::span<float> c);
+
+/// Replaces the symmetric matrix by the upper triangular U with A⁻¹ = Uᵀ U. Returns false, leaving
+/// `matrix` unspecified, when it is not positive definite to working precision.
+bool invert_to_upper_factor(std::span<double> matrix, int64_t n);
+
+}  // namespace pare

@@ -1,0 +1,114 @@
+#include "quant/grid_rounding.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "core/dtype.h"
+#include "pare/error.h"
+#include "quant/unit_rounding.h"
+
+namespace pare {
+namespace {
+
+constexpr int32_t kMagnitudeMask = 0x7fffffff;
+
+/// An integer that orders as the float does; NaN lies beyond the infinities.
+int32_t ordered_bits(float value) {
+  const int32_t bits = std::bit_cast<int32_t>(value);
+  return bits ^ ((bits >> 31) & kMagnitudeMask);
+}
+
+float from_ordered_bits(int32_t ordered) {
+  return std::bit_cast<float>(ordered ^ ((ordered >> 31) & kMagnitudeMask));
+}
+
+}  // namespace
+
+ValueRange value_range(std::span<const float> values) {
+  int32_t lowest = 0;
+  int32_t highest = 0;
+  for (const float value : values) {
+    const int32_t bits = ordered_bits(value);
+    lowest = bits < lowest ? bits : lowest;
+    highest = bits > highest ? bits : highest;
+  }
+  const ValueRange range = {from_ordered_bits(lowest), from_ordered_bits(highest)};
+  if (!std::isfinite(range.lowest) || !std::isfinite(range.highest)) {
+    throw Error(ErrorCode::kNonFinite, "weight: NaN or infinity found, expected finite values");
+  }
+  return range;
+}
+
+RunScale scale_for_range(WeightFormat format, bool symmetric, const ValueRange& range) {
+  const float absmax = std::max(-range.lowest, range.highest);
+  if (!(absmax > 0)) return {};
+  constexpr float kSmallest = std::numeric_limits<float>::min();
+  if (symmetric) {
+    const float steps = format == WeightFormat::kFp8E4m3 ? kE4m3Max
+                        : format == WeightFormat::kInt8  ? 127.0F
+                                                         : 7.0F;
+    return {std::max(absmax / steps, kSmallest), 0};
+  }
+  // Each bound is divided by itself: the difference of the largest floats would overflow.
+  const float scale = std::max(range.highest / 15.0F - range.lowest / 15.0F, kSmallest);
+  const float zero_point = std::nearbyint(std::clamp(-range.lowest / scale, 0.0F, 15.0F));
+  return {scale, static_cast<uint8_t>(zero_point)};
+}
+
+void round_units(WeightFormat format, bool symmetric, const RunScale& run,
+                 std::span<const float> weights, std::span<float> units) {
+  const float inverse = 1.0F / run.scale;
+  const size_t count = weights.size();
+  const float* in = weights.data();
+  float* out = units.data();
+  if (format == WeightFormat::kFp8E4m3) {
+    for (size_t i = 0; i < count; ++i) out[i] = e4m3_unit(in[i] * inverse);
+    return;
+  }
+  const UnitBounds bounds = unit_bounds(format, symmetric, run.zero_point);
+  for (size_t i = 0; i < count; ++i) out[i] = integer_unit(in[i] * inverse, bounds);
+}
+
+void round_values(WeightFormat format, bool symmetric, const RunScale& run,
+                  std::span<const float> weights, std::span<float> values) {
+  const float scale = run.scale;
+  const float inverse = 1.0F / scale;
+  const size_t count = weights.size();
+  const float* in = weights.data();
+  float* out = values.data();
+  if (format == WeightFormat::kFp8E4m3) {
+    for (size_t i = 0; i < count; ++i) out[i] = e4m3_unit(in[i] * inverse) * scale;
+    return;
+  }
+  const UnitBounds bounds = unit_bounds(format, symmetric, run.zero_point);
+  for (size_t i = 0; i < count; ++i) out[i] = integer_unit(in[i] * inverse, bounds) * scale;
+}
+
+void round_codes(WeightFormat format, bool symmetric, const RunScale& run,
+                 std::span<const float> weights, std::span<int8_t> codes) {
+  const float inverse = 1.0F / run.scale;
+  const size_t count = weights.size();
+  const float* in = weights.data();
+  int8_t* out = codes.data();
+  if (format == WeightFormat::kFp8E4m3) {
+    for (size_t i = 0; i < count; ++i) {
+      out[i] = static_cast<int8_t>(f32_to_e4m3(in[i] * inverse));
+    }
+    return;
+  }
+  const UnitBounds bounds = unit_bounds(format, symmetric, run.zero_point);
+  const int32_t zero_point = run.zero_point;
+  for (size_t i = 0; i < count; ++i) {
+    const float unit = integer_unit(in[i] * inverse, bounds);
+    out[i] = static_cast<int8_t>(static_cast<int32_t>(unit) + zero_point);
+  }
+}
+
+int8_t unit_code(WeightFormat format, uint8_t zero_point, float unit) {
+  if (format == WeightFormat::kFp8E4m3) return static_cast<int8_t>(f32_to_e4m3(unit));
+  return static_cast<int8_t>(static_cast<int32_t>(unit) + zero_point);
+}
+
+}  // namespace pare

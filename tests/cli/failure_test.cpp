@@ -1,0 +1,130 @@
+// Inputs that are missing, broken or unsupported: the exit status, one clear line, no output.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "tests/cli/cli_fixture.h"
+
+namespace pare::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Failure : public TinyModel {
+ protected:
+  std::string config_ = model_ + "/config.json";
+  std::string shard_ = model_ + "/model-00002-of-00002.safetensors";
+};
+
+TEST_F(Failure, MissingModelNamesThePath) {
+  expect_failure({"/no/such/model", "-o", out_, "--calib", kCalib}, 3, {"/no/such/model"});
+  expect_failure({"/no/such/model", "-o", out_, "--calib", kCalib, "--dry-run"}, 3,
+                 {"/no/such/model"});
+}
+
+TEST_F(Failure, FolderWithoutAModel) {
+  std::filesystem::remove(config_);
+  expect_failure(arguments(), 3, {"config.json"});
+}
+
+TEST_F(Failure, MissingShard) {
+  std::filesystem::remove(shard_);
+  expect_failure(arguments(), 3, {"model-00002-of-00002.safetensors"});
+}
+
+TEST_F(Failure, TruncatedShard) {
+  std::filesystem::resize_file(shard_, std::filesystem::file_size(shard_) - 1000);
+  expect_failure(arguments(), 4, {"model-00002-of-00002.safetensors"});
+  std::filesystem::resize_file(shard_, 5);
+  expect_failure(arguments(), 4, {"model-00002-of-00002.safetensors"});
+}
+
+TEST_F(Failure, ConfigThatDisagreesWithTheShapes) {
+  edit_file(config_, "\"intermediate_size\": 96", "\"intermediate_size\": 80");
+  expect_failure(arguments(), 4, {"96", "80"});
+}
+
+TEST_F(Failure, ConfigThatIsNoJson) {
+  write_file(config_, "{\"architectures\": [");
+  expect_failure(arguments(), 4, {"config.json"});
+}
+
+TEST_F(Failure, UnknownArchitecture) {
+  edit_file(config_, "LlamaForCausalLM", "NonesuchForCausalLM");
+  edit_file(config_, "\"model_type\": \"llama\"", "\"model_type\": \"nonesuch\"");
+  expect_failure(arguments(), 4, {"onesuch"});
+}
+
+TEST_F(Failure, TokenizerThatIsNotBpe) {
+  auto tokenizer = nlohmann::json::parse(read_file(model_ + "/tokenizer.json"));
+  tokenizer["model"] = {{"type", "WordLevel"}, {"vocab", {{"a", 0}}}, {"unk_token", "a"}};
+  write_file(model_ + "/tokenizer.json", tokenizer.dump());
+  expect_failure(arguments(), 4, {"tokenizer.json", "WordLevel"});
+}
+
+TEST_F(Failure, NotANumberInAWeight) {
+  for (const uint16_t bits : {uint16_t{0x7fc0}, uint16_t{0xff80}}) {  // NaN, minus infinity.
+    poke_tensor(shard_, "model.layers.1.mlp.up_proj.weight", bits);
+    expect_failure(arguments(), 7, {"model.layers.1.mlp.up_proj"});
+    expect_failure(arguments({"--qformat", "full_prec", "--sparsity", "magnitude"}), 7,
+                   {"model.layers.1.mlp.up_proj"});
+  }
+}
+
+TEST_F(Failure, MissingCalibration) {
+  expect_failure({model_, "-o", out_, "--calib", "/no/such/calib.jsonl"}, 3,
+                 {"/no/such/calib.jsonl"});
+}
+
+TEST_F(Failure, TooLittleCalibration) {
+  expect_failure(
+      {model_, "-o", out_, "--calib", kCalib, "--calib_size", "100000", "--calib_seqlen", "256"}, 4,
+      {"calib.jsonl", "100000"});
+}
+
+TEST_F(Failure, CalibrationThatIsNoJsonLines) {
+  const std::string calib = dir_ / "broken.jsonl";
+  write_file(calib, "{\"text\": \"fine\"}\n{\"text\": \n");
+  expect_failure({model_, "-o", out_, "--calib", calib, "--calib_size", "1", "--calib_seqlen", "2"},
+                 4, {"broken.jsonl"});
+}
+
+TEST_F(Failure, MemoryLimitIsRefusedUpFrontWithTheNumberThatWouldDo) {
+  expect_failure(arguments({"--max-memory", "1MB"}), 6, {"iB"});
+}
+
+TEST_F(Failure, EvaluationOfWhatIsNotThere) {
+  const Finished run = run_program(
+      kAccuracyEval, {"--baseline", model_, "/no/such/candidate.h5", "--text", kText, "-q"});
+  EXPECT_EQ(run.status, 3);
+  EXPECT_EQ(run.out, "");
+  EXPECT_THAT(run.err, HasSubstr("/no/such/candidate.h5"));
+  EXPECT_EQ(run_program(kAccuracyEval, {"--baseline", model_, "--text", "/no/such/text"}).status,
+            3);
+}
+
+TEST_F(Failure, EvaluationOfADamagedCheckpoint) {
+  const std::string candidate = dir_ / "garbage.h5";
+  write_file(candidate, "this is no HDF5 file");
+  const Finished run =
+      run_program(kAccuracyEval, {"--baseline", model_, candidate, "--text", kText, "-q"});
+  EXPECT_EQ(run.status, 4);
+  EXPECT_THAT(run.err, HasSubstr("garbage.h5"));
+}
+
+TEST_F(Failure, EvaluationTextShorterThanAWindow) {
+  const std::string text = dir_ / "short.txt";
+  write_file(text, "three short words");
+  const Finished run = run_program(kAccuracyEval, {"--baseline", model_, "--text", text, "-q"});
+  EXPECT_EQ(run.status, 4) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("short.txt"));
+}
+
+TEST_F(Failure, VerifyWithoutTheGoldenFile) {
+  const Finished run = run_program(kAccuracyEval, {"--verify", "/no/such/golden", model_});
+  EXPECT_EQ(run.status, 3);
+  EXPECT_THAT(run.err, HasSubstr("/no/such/golden"));
+}
+
+}  // namespace
+}  // namespace pare::testing

@@ -1,0 +1,294 @@
+// quantize: compresses a trained model into an HDF5 checkpoint. Parses, calls the library, renders.
+#include "pare/quantize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pare/error.h"
+#include "pare/version.h"
+#include "tools/arguments.h"
+#include "tools/main_guard.h"
+#include "tools/progress_view.h"
+#include "tools/table.h"
+
+namespace pare::tools {
+namespace {
+
+constexpr size_t kWorstLayers = 5;
+
+/// What the command line says; strings where a value has its own syntax.
+struct Command {
+  QuantizeOptions options;
+  std::string smooth_strength = "auto";
+  std::string kv_cache_dtype = "none";
+  std::string dtype;
+  std::string export_formats;
+  std::string max_memory;
+  std::string progress = "auto";
+  std::vector<std::string> overrides;
+  bool json = false;
+  bool quiet = false;
+  bool list_qformats = false;
+  bool version = false;
+  bool help = false;
+};
+
+void describe_scheme(CLI::App& app, Command& command) {
+  QuantizeOptions& options = command.options;
+  const auto add = [&](const char* name, auto& value, const char* type, const char* text) {
+    return app.add_option(name, value, text)->type_name(type)->group("Scheme");
+  };
+  add("--qformat", options.qformat, "NAME", "Number format; --list-qformats explains each")
+      ->capture_default_str();
+  add("--sparsity", options.sparsity, "NAME",
+      "2:4 sparsity, with any format: none, magnitude, wanda, sparsegpt")
+      ->capture_default_str();
+  add("--awq_block_size,--group-size", options.awq_block_size, "N",
+      "INT4: weights that share a scale; 0: a whole output channel")
+      ->capture_default_str();
+  app.add_flag("--sym,!--asym", options.symmetric, "INT4: symmetric, or with zero points")
+      ->default_str("sym")
+      ->group("Scheme");
+  app.add_flag("--clip,!--no-clip", options.clip, "INT4: search each group's clipping range")
+      ->default_str("clip")
+      ->group("Scheme");
+  add("--smooth-strength", command.smooth_strength, "S",
+      "INT8: share of the activations' range that moves into the weights: auto searches it, "
+      "none leaves it, 0 ... 1 fixes it")
+      ->capture_default_str();
+  app.add_flag("--dynamic-activations", options.dynamic_activations,
+               "INT8: one activation scale a token, instead of one from calibration")
+      ->group("Scheme");
+  add("--sparsegpt-damping", options.sparsegpt_damping, "SHARE",
+      "SparseGPT: share of the mean diagonal that is added to the Gram matrix")
+      ->default_str("0.01");
+  add("--exclude", options.exclude, "REGEX", "Keep matching linears in BF16; may be repeated")
+      ->allow_extra_args(false);
+  add("--override", command.overrides, "REGEX=QFORMAT",
+      "Another format for matching linears; may be repeated, the last match counts")
+      ->allow_extra_args(false);
+  add("--recipe", options.recipe, "FILE.json", "These options from a file; flags win");
+  add("--kv_cache_dtype", command.kv_cache_dtype, "NAME", "Only none in this version")
+      ->capture_default_str();
+  add("--dtype", command.dtype, "NAME", "Accepted for other tools' scripts; only bfloat16");
+}
+
+void describe_rest(CLI::App& app, Command& command) {
+  QuantizeOptions& options = command.options;
+  std::string group;
+  const auto add = [&](const char* name, auto& value, const char* type, const char* text) {
+    return app.add_option(name, value, text)->type_name(type)->group(group);
+  };
+  const auto flag = [&](const char* name, bool& value, const char* text) {
+    app.add_flag(name, value, text)->group(group);
+  };
+  group = "Calibration";
+  add("--calib", options.calibration, "FILE", ".txt, .jsonl with \"text\" fields, or token ids");
+  add("--calib_size", options.calibration_size, "N", "Windows of text")->capture_default_str();
+  add("--calib_seqlen,--calib_max_seq_length", options.calibration_seqlen, "TOKENS",
+      "Length of a window")
+      ->capture_default_str();
+  add("--seed", options.seed, "S", "Order in which documents are drawn; 0: as in the file")
+      ->capture_default_str();
+  flag("--uncompressed-inputs", options.uncompressed_inputs,
+       "Calibrate each layer on the original model's activations, not the compressed one's");
+
+  group = "Output";
+  add("-o,--output,--output_dir", options.output, "PATH",
+      "NAME.h5 makes one file, any other name a folder of shards");
+  add("--export", command.export_formats, "NAME[,NAME]", "Engine formats: none in this version");
+  flag("--force", options.force, "Replace existing output, after success only");
+  flag("--dry-run", options.dry_run, "Check and plan, write nothing");
+  flag("--json", command.json, "Result as JSON on stdout; errors too");
+
+  group = "Running";
+  add("-t,--threads", options.threads, "N", "0: all processors; never changes the result")
+      ->capture_default_str();
+  add("--max-memory", command.max_memory, "SIZE",
+      "Such as 8GiB or 800MB; refused up front when it cannot be kept")
+      ->default_str("no limit");
+  add("--work-dir", options.work_dir, "DIR", "Keep finished layers there, for --resume");
+  flag("--resume", options.resume, "Go on from --work-dir");
+  add("--progress", command.progress, "MODE", "auto, bar, plain or none, on stderr")
+      ->capture_default_str();
+  flag("-q,--quiet", command.quiet, "Neither progress nor warnings on stderr");
+
+  group = "Information";
+  flag("--list-qformats", command.list_qformats, "Names and meanings for --qformat");
+  flag("--version", command.version, "Version, libraries and instruction sets");
+  flag("-h,--help", command.help, "This page");
+}
+
+std::string help(const CLI::App& app) {
+  return help_page(app, "quantize MODEL_DIR -o OUT.h5 [options]",
+                   {"quantize llama-8b -o out.h5 --qformat fp8 --calib c4.jsonl",
+                    "quantize llama-8b -o out.h5 --qformat int4_awq --calib c4.jsonl",
+                    "quantize llama-8b -o out.h5 --qformat full_prec --sparsity sparsegpt \\",
+                    "    --calib c4.jsonl --calib_size 128 --calib_seqlen 2048"});
+}
+
+/// Gives the strings of the command line their meaning and refuses what cannot be.
+void resolve(Command& command) {
+  QuantizeOptions& options = command.options;
+  std::vector<std::string> known;
+  for (const auto& [name, text] : qformats()) known.push_back(name);
+  check_choice(options.qformat, known, "--qformat");
+  check_choice(options.sparsity, {"none", "magnitude", "wanda", "sparsegpt"}, "--sparsity");
+  check_choice(command.kv_cache_dtype, {"none", "fp8", "int8"}, "--kv_cache_dtype");
+  if (command.kv_cache_dtype != "none") {
+    throw Error(ErrorCode::kUsage, fmt::format("--kv_cache_dtype {} is not supported yet in this "
+                                               "version; leave it out",
+                                               command.kv_cache_dtype));
+  }
+  for (const std::string& name : split_list(command.export_formats)) {
+    check_choice(name, {"compressed-tensors", "modelopt", "tensorrt-llm", "awq", "gptq", "gguf"},
+                 "--export");
+    throw Error(
+        ErrorCode::kUsage,
+        fmt::format("--export {} is not supported yet in this version; leave it out", name));
+  }
+  if (!command.dtype.empty()) {
+    check_choice(command.dtype, {"bfloat16", "bf16", "auto"}, "--dtype");
+  }
+  if (command.smooth_strength == "none") {
+    options.smooth = false;
+  } else if (command.smooth_strength != "auto") {
+    options.smooth_strength = parse_number(command.smooth_strength, "--smooth-strength");
+    if (options.smooth_strength < 0 || options.smooth_strength > 1) {
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("--smooth-strength: expected auto, none or 0 ... 1, found {}",
+                              command.smooth_strength));
+    }
+  }
+  for (const std::string& text : command.overrides) {
+    const size_t equals = text.rfind('=');  // A format has no "=", an expression may.
+    if (equals == std::string::npos || equals == 0) {
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("--override: expected REGEX=QFORMAT, found \"{}\"", text));
+    }
+    options.overrides.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+    check_choice(options.overrides.back().second, known, "--override");
+  }
+  if (!command.max_memory.empty()) {
+    options.max_memory = parse_size(command.max_memory, "--max-memory");
+  }
+  if (options.resume && options.work_dir.empty()) {
+    throw Error(ErrorCode::kUsage,
+                "--resume needs --work-dir, where the earlier run kept its work");
+  }
+  if (options.model.empty()) {
+    throw Error(ErrorCode::kUsage,
+                "no model given; usage: quantize MODEL_DIR -o OUT.h5 --qformat fp8 (--help lists "
+                "all options)");
+  }
+  if (options.output.empty() && !options.dry_run) {
+    throw Error(ErrorCode::kUsage, "no output given; add -o OUT.h5, or --dry-run to plan only");
+  }
+}
+
+std::string plan_table(const std::vector<LayerReport>& layers) {
+  TextTable table({"Layer", "Shape", "Format", "Size"},
+                  {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight});
+  for (const LayerReport& layer : layers) {
+    table.add({printable(layer.name), fmt::format("{}", fmt::join(layer.shape, "x")), layer.qformat,
+               format_bytes(layer.bytes)});
+  }
+  return table.render();
+}
+
+/// The layers that lost most, worst first.
+std::string worst_table(std::vector<LayerReport> layers) {
+  std::erase_if(layers, [](const LayerReport& layer) {
+    return layer.qformat == "bf16" && layer.sparsity == 0;
+  });
+  if (layers.empty()) return "";
+  std::stable_sort(layers.begin(), layers.end(), [](const LayerReport& a, const LayerReport& b) {
+    return a.sqnr_db < b.sqnr_db;
+  });
+  if (layers.size() > kWorstLayers) layers.resize(kWorstLayers);
+  TextTable table({"Layer", "Shape", "Format", "SQNR dB", "How"},
+                  {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight, Align::kLeft});
+  for (const LayerReport& layer : layers) {
+    table.add({printable(layer.name), fmt::format("{}", fmt::join(layer.shape, "x")), layer.qformat,
+               fmt::format("{:.1f}", layer.sqnr_db), printable(layer.detail)});
+  }
+  return "\nLayers with the lowest signal-to-noise ratio of their output:\n" + table.render();
+}
+
+std::string summary(const QuantizeReport& report, const QuantizeOptions& options) {
+  TextTable table(
+      {options.dry_run ? "Plan" : "Result", options.output.empty() ? "-" : report.output},
+      {Align::kLeft, Align::kLeft});
+  std::string format = options.qformat;
+  if (options.sparsity != "none") format += ", 2:4 " + options.sparsity;
+  table.add({"Format", format});
+  table.add(
+      {"Size", fmt::format("{} ({} bytes), {:.3f} bits per weight", format_bytes(report.bytes),
+                           format_count(report.bytes), report.bits_per_weight)});
+  if (report.calibration_tokens > 0) {
+    table.add({"Calibration", fmt::format("{} tokens", format_count(report.calibration_tokens))});
+  }
+  if (report.planned_memory_bytes > 0) {
+    table.add({"Memory needed", format_bytes(report.planned_memory_bytes)});
+  }
+  if (!options.dry_run) {
+    std::string time = fmt::format("{:.1f} s", report.seconds);
+    std::string separator = ": ";
+    for (const auto& [phase, seconds] : report.phase_seconds) {
+      time += fmt::format("{}{} {:.1f}", std::exchange(separator, ", "), phase, seconds);
+    }
+    table.add({"Time", time});
+    table.add({"Peak memory", format_bytes(report.peak_rss_bytes)});
+    table.add({"SHA-256", report.sha256});
+  }
+  table.add({"Warnings", fmt::format("{}", report.warnings.size())});
+  return table.render() +
+         (options.dry_run ? "\n" + plan_table(report.layers) : worst_table(report.layers));
+}
+
+int run(std::vector<std::string> arguments) {
+  Command command;
+  CLI::App app("Compresses a trained language model after training.");
+  app.set_help_flag("");
+  app.add_option("model_dir,-m,--model_dir", command.options.model,
+                 "Hugging Face folder; also the first argument")
+      ->type_name("DIR")
+      ->group("Input");
+  describe_scheme(app, command);
+  describe_rest(app, command);
+  parse_arguments(app, std::move(arguments), {"tp_size", "pp_size", "isa", "config"});
+
+  if (command.help) {
+    write_stdout(help(app));
+  } else if (command.version) {
+    write_stdout(version_details());
+  } else if (command.list_qformats) {
+    TextTable table({"Name", "Meaning"}, {Align::kLeft, Align::kLeft});
+    for (const auto& [name, text] : qformats()) table.add({name, text});
+    write_stdout(table.render());
+  } else {
+    resolve(command);
+    const ProgressMode mode = parse_progress_mode(command.progress);
+    ProgressView view("quantize", command.quiet ? ProgressMode::kNone : mode);
+    Callbacks callbacks = view.callbacks();
+    if (command.quiet) callbacks.on_warning = nullptr;
+    const QuantizeReport report = quantize(command.options, callbacks);
+    view.clear();
+    write_stdout(command.json ? to_json(report) + "\n" : summary(report, command.options));
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace pare::tools
+
+int main(int argc, char** argv) {
+  auto arguments = pare::tools::arguments_of(argc, argv);
+  const bool json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
+  return pare::tools::run_guarded("quantize", json,
+                                  [&] { return pare::tools::run(std::move(arguments)); });
+}
