@@ -22,7 +22,8 @@ StatisticsCollector::StatisticsCollector(const std::vector<WatchedValue>& values
                                          int64_t length, int64_t batch_windows, ThreadPool& pool)
     : pool_(pool),
       length_(length),
-      sample_stride_(std::max<int64_t>(1, windows * length / kSampleTokens)),
+      // Rounded up: the sample must reach the last tokens, too.
+      sample_stride_(std::max<int64_t>(1, (windows * length + kSampleTokens - 1) / kSampleTokens)),
       scratch_(pool.size()),
       product_buffers_(pool.size()) {
   for (const WatchedValue& value : values) {

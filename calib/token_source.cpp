@@ -90,10 +90,15 @@ std::vector<std::string> split_lines(const std::string& text) {
   return lines;
 }
 
-// Fisher-Yates with a fixed rule for drawing, so that the order does not depend on the library.
-void shuffle(std::vector<size_t>& order, uint64_t seed) {
+// The file's order, or for a seed other than 0 Fisher-Yates with a fixed rule for drawing, so that
+// the order does not depend on the library.
+std::vector<size_t> reading_order(size_t count, uint64_t seed) {
+  std::vector<size_t> order(count);
+  std::iota(order.begin(), order.end(), size_t{0});
+  if (seed == 0) return order;
   std::mt19937_64 random(seed);
-  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);
+  for (size_t i = count; i > 1; --i) std::swap(order[i - 1], order[random() % i]);
+  return order;
 }
 
 }  // namespace
@@ -114,7 +119,13 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
   TokenDocuments result;
   result.text_sha256 = sha256_hex(std::string_view(text));
   if (ends_with_any(path, {".json", ".ids", ".tokens"})) {
-    result.documents = parse_id_file(text, path);
+    std::vector<std::vector<int32_t>> documents = parse_id_file(text, path);
+    int64_t tokens = 0;
+    for (const size_t index : reading_order(documents.size(), seed)) {
+      tokens += static_cast<int64_t>(documents[index].size());
+      result.documents.push_back(std::move(documents[index]));
+      if (needed_tokens > 0 && tokens >= needed_tokens) break;
+    }
     return result;
   }
   std::optional<Tokenizer> tokenizer;
@@ -127,11 +138,8 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
     return result;
   }
   const std::vector<std::string> lines = split_lines(text);
-  std::vector<size_t> order(lines.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  if (seed != 0) shuffle(order, seed);
   int64_t tokens = 0;
-  for (const size_t index : order) {
+  for (const size_t index : reading_order(lines.size(), seed)) {
     const std::string& line = lines[index];
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const std::string where = path + ", line " + std::to_string(index + 1);

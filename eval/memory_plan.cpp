@@ -12,7 +12,7 @@ namespace pare {
 namespace {
 
 // Code, libraries, the tokenizer and what the matrix libraries keep for themselves.
-constexpr int64_t kProcessBytes = int64_t{160} << 20;
+constexpr int64_t kProcessBytes = int64_t{96} << 20;
 // Ids, twice, and a result per token and model.
 constexpr int64_t kTextTokenBytes = 16;
 constexpr int64_t kScoreBytes = 9;

@@ -57,6 +57,7 @@ std::vector<float> read_logits(const SafetensorsFile& golden, const std::string&
 VerifyReport verify(const std::string& golden_path, const std::string& model,
                     const std::string& precision_name, int threads) {
   const Precision precision = parse_precision(precision_name);
+  if (threads < 0) throw Error(ErrorCode::kUsage, "the number of threads is negative");
   const SafetensorsFile golden = SafetensorsFile::open(golden_path);
   const std::unique_ptr<WeightSource> source = open_weight_source(model);
   const ModelGraph graph = describe_model(source->config_json(), source->path() + "/config.json");

@@ -5,6 +5,7 @@
 
 #include "kernels/codec.h"
 #include "kernels/vector_math.h"
+#include "pare/error.h"
 
 namespace pare {
 namespace {
@@ -13,6 +14,10 @@ constexpr float kInt8Max = 127.0F;
 
 bool is_int8(ActivationFormat format) {
   return format == ActivationFormat::kInt8Static || format == ActivationFormat::kInt8Dynamic;
+}
+
+bool is_static(ActivationFormat format) {
+  return format == ActivationFormat::kFp8Static || format == ActivationFormat::kInt8Static;
 }
 
 }  // namespace
@@ -37,21 +42,29 @@ Linear Linear::compressed(const CompressedWeight& weight, std::vector<float> bia
   Linear linear;
   linear.precision_ = precision;
   linear.bias_ = std::move(bias);
-  linear.format_ = {weight.activation, weight.input_scale, weight.pre_quant_scale};
-  linear.integer_ = weight.format == WeightFormat::kInt8 && is_int8(weight.activation);
+  const bool integer = weight.format == WeightFormat::kInt8 && is_int8(weight.activation);
+  linear.format_ = {weight.activation, weight.input_scale, weight.pre_quant_scale, integer};
   const int64_t out = weight.out_features;
   const int64_t in = weight.in_features;
   const auto size = static_cast<size_t>(out * in);
   // INT8 and FP8 codes multiply as they are; their scale follows the product.
-  const bool scale_after = linear.integer_ || weight.format == WeightFormat::kFp8E4m3;
+  const bool scale_after = integer || weight.format == WeightFormat::kFp8E4m3;
+  if (scale_after && weight.group_size > 0) {
+    throw Error(ErrorCode::kInputMalformed,
+                "a linear " + shape_text({out, in}) + " has scales in groups of " +
+                    std::to_string(weight.group_size) +
+                    ", which INT8 and FP8 products do not take; expected one a tensor or one "
+                    "an output channel");
+  }
   if (scale_after) {
     linear.output_scale_ = weight.scale;
-    if (weight.activation == ActivationFormat::kFp8Static ||
-        weight.activation == ActivationFormat::kInt8Static) {
-      for (float& scale : linear.output_scale_) scale *= weight.input_scale;
-    }
+  } else if (weight.activation != ActivationFormat::kBf16) {
+    linear.output_scale_ = {1.0F};
   }
-  if (linear.integer_) {
+  if (is_static(weight.activation)) {
+    for (float& scale : linear.output_scale_) scale *= weight.input_scale;
+  }
+  if (integer) {
     std::vector<int8_t> codes(size);
     expand_to_int8(weight, 0, out, codes);
     if (precision == Precision::kBf16) {
@@ -81,15 +94,17 @@ void Linear::prepare(const float* x, int64_t rows, LinearInput& input) const {
   const int64_t in = in_features();
   const auto width = static_cast<size_t>(in);
   const bool wide = precision_ == Precision::kF32;
+  const bool quantized = format_.activation != ActivationFormat::kBf16;
   input.rows = rows;
   input.row_scale.assign(static_cast<size_t>(rows), 1.0F);
-  if (integer_) input.int8.resize(static_cast<size_t>(padded_rows(rows) * in));
   if (wide) {
     input.f32.resize(static_cast<size_t>(rows * in));
-  } else if (!integer_) {
+  } else if (format_.integer) {
+    input.int8.resize(static_cast<size_t>(padded_rows(rows) * in));
+  } else {
     input.bf16.resize(static_cast<size_t>(padded_rows(rows) * in));
   }
-  if (format_.activation == ActivationFormat::kBf16 && format_.pre_quant_scale.empty()) {
+  if (!quantized && format_.pre_quant_scale.empty()) {
     const std::span<const float> all(x, static_cast<size_t>(rows * in));
     if (wide) {
       std::copy(all.begin(), all.end(), input.f32.begin());
@@ -98,36 +113,50 @@ void Linear::prepare(const float* x, int64_t rows, LinearInput& input) const {
     }
     return;
   }
-  std::vector<uint16_t>& row16 = input.bf16;
-  if (integer_ || wide) row16.resize(std::max(row16.size(), width));
+  input.bf16_row.resize(width);
   for (int64_t row = 0; row < rows; ++row) {
     std::span<const float> values(x + row * in, width);
-    // The engine's activations are bfloat16 before they are quantized.
-    const std::span<uint16_t> rounded(row16.data() + (integer_ || wide ? 0 : row * in), width);
     if (!format_.pre_quant_scale.empty()) {
       input.scaled_row.assign(values.begin(), values.end());
       multiply_in_place(input.scaled_row, format_.pre_quant_scale);
       values = input.scaled_row;
     }
-    f32_to_bf16(values, rounded);
-    if (format_.activation == ActivationFormat::kFp8Static) {
-      input.fp8_row.resize(width);
-      quantize_e4m3_bf16(rounded, 1.0F / format_.input_scale, input.fp8_row);
-      e4m3_to_bf16(input.fp8_row, rounded);
-    } else if (integer_) {
-      float inverse = 1.0F / format_.input_scale;
-      if (format_.activation == ActivationFormat::kInt8Dynamic) {
-        const float scale = symmetric_scale(absmax_bf16(rounded), kInt8Max);
-        input.row_scale[static_cast<size_t>(row)] = scale;
-        inverse = 1.0F / scale;
-      }
-      const std::span<int8_t> codes(input.int8.data() + row * in, width);
-      quantize_int8_bf16(rounded, inverse, codes);
-      if (wide) std::copy(codes.begin(), codes.end(), input.f32.begin() + row * in);
+    if (wide && !quantized) {
+      std::copy(values.begin(), values.end(), input.f32.begin() + row * in);
       continue;
     }
-    if (wide) bf16_to_f32(rounded, {input.f32.data() + row * in, width});
+    const bool in_place = !wide && !format_.integer;
+    const std::span<uint16_t> row16(in_place ? input.bf16.data() + row * in : input.bf16_row.data(),
+                                    width);
+    // The engine's activations are bfloat16 before they are quantized.
+    f32_to_bf16(values, row16);
+    if (quantized) quantize_row(row, row16, input);
+    if (wide) bf16_to_f32(row16, {input.f32.data() + row * in, width});
   }
+}
+
+void Linear::quantize_row(int64_t row, std::span<uint16_t> values, LinearInput& input) const {
+  float inverse = 1.0F / format_.input_scale;
+  if (format_.activation == ActivationFormat::kFp8Static) {
+    input.fp8_row.resize(values.size());
+    quantize_e4m3_bf16(values, inverse, input.fp8_row);
+    e4m3_to_bf16(input.fp8_row, values);
+    return;
+  }
+  if (format_.activation == ActivationFormat::kInt8Dynamic) {
+    const float scale = symmetric_scale(absmax_bf16(values), kInt8Max);
+    input.row_scale[static_cast<size_t>(row)] = scale;
+    inverse = 1.0F / scale;
+  }
+  if (format_.integer && precision_ == Precision::kBf16) {
+    quantize_int8_bf16(values, inverse, {input.int8.data() + row * in_features(), values.size()});
+    return;
+  }
+  input.int8_row.resize(values.size());
+  quantize_int8_bf16(values, inverse, input.int8_row);
+  // Codes are exact in bfloat16.
+  std::transform(input.int8_row.begin(), input.int8_row.end(), values.begin(),
+                 [](int8_t code) { return pare::f32_to_bf16(static_cast<float>(code)); });
 }
 
 void Linear::multiply(LinearInput& input, float* y) const {
@@ -135,7 +164,7 @@ void Linear::multiply(LinearInput& input, float* y) const {
   const auto width = static_cast<size_t>(out);
   if (precision_ == Precision::kF32) {
     matrix_.multiply_f32(input.f32.data(), input.rows, y);
-  } else if (integer_) {
+  } else if (format_.integer) {
     input.sums.resize(static_cast<size_t>(padded_rows(input.rows) * out));
     matrix_.multiply_int8(input.int8.data(), input.rows, input.sums.data(), input.scratch);
     for (int64_t row = 0; row < input.rows; ++row) {
@@ -145,7 +174,7 @@ void Linear::multiply(LinearInput& input, float* y) const {
   } else {
     matrix_.multiply_bf16(input.bf16.data(), input.rows, y, input.scratch);
   }
-  if (!output_scale_.empty() && !(integer_ && precision_ == Precision::kBf16)) {
+  if (!output_scale_.empty() && !(format_.integer && precision_ == Precision::kBf16)) {
     for (int64_t row = 0; row < input.rows; ++row) {
       const std::span<float> values(y + row * out, width);
       scale_in_place(values, input.row_scale[static_cast<size_t>(row)]);

@@ -4,6 +4,9 @@
 // sums, INT8 with 32-bit integer sums. With Precision::kF32 the same stored values multiply in
 // FP32: it is the reference, and rounds only what is stored or quantized.
 //
+// Codes of a quantized input are exact in bfloat16 too, so any weight goes with any input; only
+// INT8 with INT8 makes integer sums.
+//
 // A Linear is immutable and safe to use from several threads, each with its LinearInput.
 #pragma once
 
@@ -24,6 +27,7 @@ struct InputFormat {
   ActivationFormat activation = ActivationFormat::kBf16;
   float input_scale = 0;
   std::vector<float> pre_quant_scale;
+  bool integer = false;  ///< INT8 codes for integer products; otherwise values in floating point.
   bool operator==(const InputFormat&) const = default;
 };
 
@@ -31,11 +35,13 @@ struct InputFormat {
 struct LinearInput {
   int64_t rows = 0;
   std::vector<uint16_t> bf16;    ///< [padded rows, in]
-  std::vector<int8_t> int8;      ///< [padded rows, in]
+  std::vector<int8_t> int8;      ///< [padded rows, in], for integer products
   std::vector<float> f32;        ///< [rows, in]
   std::vector<float> row_scale;  ///< [rows], of int8
   std::vector<int32_t> sums;     ///< [padded rows, out]
+  std::vector<uint16_t> bf16_row;
   std::vector<uint8_t> fp8_row;
+  std::vector<int8_t> int8_row;
   std::vector<float> scaled_row;
   MatmulScratch scratch;
 };
@@ -47,6 +53,9 @@ class Linear {
   /// A dense layer from a stored tensor [out, in].
   static Linear dense(const TensorView& weight, const std::string& name, std::vector<float> bias,
                       Precision precision);
+
+  /// Throws Error(kInputMalformed) for scales in groups where they cannot follow the product: FP8
+  /// weights, and INT8 weights with INT8 inputs.
   static Linear compressed(const CompressedWeight& weight, std::vector<float> bias,
                            Precision precision);
 
@@ -63,9 +72,11 @@ class Linear {
   int64_t in_features() const noexcept { return matrix_.in_features(); }
 
  private:
+  // Replaces values by the codes of their quantization; INT8 for integer products goes to `input`.
+  void quantize_row(int64_t row, std::span<uint16_t> values, LinearInput& input) const;
+
   Precision precision_ = Precision::kBf16;
   InputFormat format_;
-  bool integer_ = false;             // INT8 products
   std::vector<float> output_scale_;  // [1] or [out], times the row scale of the input; or empty
   std::vector<float> bias_;
   PackedMatrix matrix_;

@@ -9,6 +9,7 @@
 #include "pare/error.h"
 #include "pipeline/input_sharing.h"
 #include "quant/clip_search.h"
+#include "quant/noise_compensation.h"
 #include "quant/obs_solver.h"
 #include "quant/output_error.h"
 #include "quant/weight_grid.h"
@@ -20,6 +21,8 @@ namespace pare {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr float kInt8Max = 127.0F;
 
 // What the linears of a set need of their input, made once for all of them.
 struct SetContext {
@@ -55,22 +58,48 @@ SetContext make_context(const WorkingBlock& working, const SharingSet& set, cons
   return context;
 }
 
+// The range of a static activation scale, or 0.
+float static_input_scale(const QFormat& format, const SetContext& context) {
+  const float amax = absmax(context.set.statistics.amax);
+  if (format.activation == ActivationFormat::kFp8Static) return symmetric_scale(amax, kE4m3Max);
+  if (format.activation == ActivationFormat::kInt8Static &&
+      !context.plan.options.dynamic_activations) {
+    return symmetric_scale(amax, kInt8Max);
+  }
+  return 0;
+}
+
+// The weight that rounding should come close to: a static INT8 input is noisy enough for the best
+// weight to differ from the original one.
+std::vector<float> target_weight(const WorkingLinear& linear, const SetContext& context) {
+  const QFormat& format = *linear.plan.format;
+  if (format.scaling != ScalingMethod::kSmoothQuant || !context.plan.options.smooth ||
+      context.plan.options.dynamic_activations) {
+    return linear.weight;
+  }
+  const double step = static_cast<double>(static_input_scale(format, context));
+  const InputStatistics& statistics = context.set.statistics;
+  return compensate_input_noise(linear.weight, linear.out_features, linear.in_features,
+                                statistics.gram, statistics.tokens, step * step / 12, linear.name,
+                                context.pool);
+}
+
 // Chooses the mask; where the weights are updated or will be rounded, the kept ones are solved for.
 Pruned prune(const WorkingLinear& linear, const SetContext& context) {
   const int64_t out = linear.out_features;
   const int64_t in = linear.in_features;
-  Pruned pruned{linear.weight, linear.keep};
+  const std::vector<float> target = target_weight(linear, context);
+  Pruned pruned{target, linear.keep};
   switch (linear.plan.sparsity) {
     case SparsityMethod::kNone:
       return pruned;
     case SparsityMethod::kMagnitude:
       break;
     case SparsityMethod::kWanda:
-      pruned.keep =
-          wanda_mask(linear.weight, out, in, context.set.statistics.square_sum, context.pool);
+      pruned.keep = wanda_mask(target, out, in, context.set.statistics.square_sum, context.pool);
       break;
     case SparsityMethod::kSparseGpt: {
-      SparseGptResult result = sparsegpt(linear.weight, out, in, context.factor, context.pool);
+      SparseGptResult result = sparsegpt(target, out, in, context.factor, context.pool);
       pruned = {std::move(result.weight), std::move(result.keep)};
       break;
     }
@@ -80,7 +109,7 @@ Pruned prune(const WorkingLinear& linear, const SetContext& context) {
   }
   if (updates_weights(linear.plan)) {
     pruned.weight =
-        solve_kept_weights(linear.weight, pruned.weight, pruned.keep, out, in, context.gram,
+        solve_kept_weights(target, pruned.weight, pruned.keep, out, in, context.gram,
                            {.damping = context.plan.options.sparsegpt_damping}, context.pool);
   }
   return pruned;
@@ -108,11 +137,7 @@ CompressedWeight start_weight(const WorkingLinear& linear, const SetContext& con
       context.plan.options.dynamic_activations) {
     weight.activation = ActivationFormat::kInt8Dynamic;
   }
-  if (format.activation != ActivationFormat::kBf16 &&
-      weight.activation != ActivationFormat::kInt8Dynamic) {
-    const float divisor = format.activation == ActivationFormat::kFp8Static ? kE4m3Max : 127.0F;
-    weight.input_scale = symmetric_scale(absmax(context.set.statistics.amax), divisor);
-  }
+  weight.input_scale = static_input_scale(format, context);
   if (!context.set.scale.empty() && !context.set.absorbed) {
     for (const float scale : context.set.scale) weight.pre_quant_scale.push_back(1.0F / scale);
   }

@@ -200,6 +200,9 @@ int64_t planned_bytes(const JobPlan& plan, const LinearPlan& linear, int64_t out
                       : weight.format == WeightFormat::kInt8 ? kPerChannel
                                                              : kPerTensor;
   int64_t bytes = out_features * (weight.row_bytes() + weight.mask_row_bytes());
+  const bool dynamic = linear.format->activation == ActivationFormat::kInt8Static &&
+                       plan.options.dynamic_activations;
+  if (linear.format->activation != ActivationFormat::kBf16 && !dynamic) bytes += 4;  // input scale
   if (weight.format == WeightFormat::kBf16) return bytes;
   const int64_t scales = weight.group_size == kPerTensor ? 1 : out_features * weight.groups();
   bytes += 4 * scales;

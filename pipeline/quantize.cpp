@@ -1,5 +1,6 @@
 #include "pare/quantize.h"
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -195,6 +196,10 @@ class Job {
       timed("calibrate", [&] { advance_hidden(index, *tensors); });
     }
     for (LayerReport& layer : tensors->layers) report_.layers.push_back(std::move(layer));
+    tensors.reset();
+    // The allocator keeps what a block has freed in pieces that the next one does not quite fit
+    // into: without this, memory would grow with depth after all.
+    ::malloc_trim(0);
   }
 
   // Runs the calibration tokens through the original block and watches the inputs of its linears.

@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <type_traits>
 
 #include "pare/error.h"
 
@@ -13,13 +14,28 @@ namespace {
 
 using Json = nlohmann::json;
 
-// One key of the file: writes the value where the option still has its default.
-using Setter = std::function<void(const Json&, QuantizeOptions&)>;
+// One key of the file: writes the value where the option still has its default. Returns false for
+// a value of another type.
+using Setter = std::function<bool(const Json&, QuantizeOptions&)>;
+
+// The JSON library converts between numbers and truth values without a word.
+template <typename Value>
+bool has_type(const Json& value) {
+  if constexpr (std::is_same_v<Value, bool>) return value.is_boolean();
+  if constexpr (std::is_unsigned_v<Value>) return value.is_number_unsigned();
+  if constexpr (std::is_integral_v<Value>) return value.is_number_integer();
+  if constexpr (std::is_floating_point_v<Value>) return value.is_number();
+  if constexpr (std::is_same_v<Value, std::string>) return value.is_string();
+  return value.is_array();
+}
 
 template <typename Value>
 Setter set(Value QuantizeOptions::*member) {
-  return [member](const Json& value, QuantizeOptions& options) {
-    if (options.*member == QuantizeOptions{}.*member) value.get_to(options.*member);
+  return [member](const Json& json, QuantizeOptions& options) {
+    if (!has_type<Value>(json)) return false;
+    const auto value = json.get<Value>();
+    if (options.*member == QuantizeOptions{}.*member) options.*member = value;
+    return true;
   };
 }
 
@@ -67,9 +83,13 @@ QuantizeOptions apply_recipe_file(const QuantizeOptions& options) {
       for (const auto& [name, unused] : setters()) known += " " + name;
       fail("key \"" + key + "\" is not known; known:" + known);
     }
+    bool fits = false;
     try {
-      setter->second(value, result);
+      fits = setter->second(value, result);
     } catch (const Json::exception&) {
+      // An array of something else.
+    }
+    if (!fits) {
       fail("key \"" + key + "\" has the value " + value.dump() + ", which is of the wrong type");
     }
   }

@@ -50,8 +50,8 @@ std::string to_json(const QuantizeReport& report) {
        {{"tokens", report.calibration_tokens}, {"sha256", report.calibration_sha256}}},
       {"layers", layers_to_json(report.layers)},
       {"phase_seconds", phases},
-      {"warnings", report.warnings}}
-      .dump(2);
+      {"warnings", report.warnings}}  // Paths need not be UTF-8.
+      .dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace pare

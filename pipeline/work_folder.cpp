@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "formats/checkpoint_reader.h"
 #include "pare/error.h"
 #include "pipeline/report_json.h"
 
@@ -76,14 +77,17 @@ std::optional<CompressedBlock> WorkFolder::load(const BlockGraph& block, size_t 
   // The report is written last, so it vouches for the tensors.
   const std::optional<std::string> report = read_text(layer_path(index, ".json"));
   if (!report) return std::nullopt;
+  // A disk that filled up or lost power may have left other bytes than were written.
+  verify_hashes(layer_path(index, ".h5"));
   const std::unique_ptr<WeightSource> source = open_weight_source(layer_path(index, ".h5"));
   CompressedBlock tensors = read_block(block, *source);
-  const nlohmann::json json = nlohmann::json::parse(*report, nullptr, false);
-  if (!json.is_object() || !json.contains("layers") || !json.contains("warnings")) {
+  try {
+    const nlohmann::json json = nlohmann::json::parse(*report);
+    tensors.layers = layers_from_json(json.at("layers"));
+    json.at("warnings").get_to(tensors.warnings);
+  } catch (const nlohmann::json::exception&) {
     throw Error(ErrorCode::kInputMalformed, layer_path(index, ".json") + ": is damaged");
   }
-  tensors.layers = layers_from_json(json.at("layers"));
-  json.at("warnings").get_to(tensors.warnings);
   return tensors;
 }
 

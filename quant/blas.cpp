@@ -9,6 +9,8 @@ extern "C" {
 void dpotrf_(const char* triangle, const int* n, double* a, const int* stride, int* info);
 void dtrtri_(const char* triangle, const char* diagonal, const int* n, double* a, const int* stride,
              int* info);
+void dpotrs_(const char* triangle, const int* n, const int* right_sides, const double* a,
+             const int* stride, double* b, const int* b_stride, int* info);
 }
 
 namespace pare {
@@ -49,6 +51,22 @@ bool invert_to_upper_factor(std::span<double> matrix, int64_t n) {
     std::fill_n(matrix.begin() + row * n, row, 0.0);
   }
   return true;
+}
+
+bool factorize_cholesky(std::span<double> matrix, int64_t n) {
+  const int order = static_cast<int>(n);
+  int info = 0;
+  dpotrf_("U", &order, matrix.data(), &order, &info);
+  return info == 0;
+}
+
+void solve_cholesky(std::span<const double> factor, int64_t n, std::span<double> rows,
+                    int64_t count) {
+  const int order = static_cast<int>(n);
+  const int right_sides = static_cast<int>(count);
+  int info = 0;
+  // Row-major rows are the column-major right-hand sides.
+  dpotrs_("U", &order, &right_sides, factor.data(), &order, rows.data(), &order, &info);
 }
 
 }  // namespace pare

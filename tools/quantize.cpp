@@ -239,6 +239,7 @@ std::string summary(const QuantizeReport& report, const QuantizeOptions& options
     std::string time = fmt::format("{:.1f} s", report.seconds);
     std::string separator = ": ";
     for (const auto& [phase, seconds] : report.phase_seconds) {
+      if (seconds < 0.05) continue;
       time += fmt::format("{}{} {:.1f}", std::exchange(separator, ", "), phase, seconds);
     }
     table.add({"Time", time});

@@ -8,6 +8,10 @@
 namespace pare {
 namespace {
 
+// A damaged file must not make the description itself fill the memory.
+constexpr int64_t kMaxLayers = 4096;
+constexpr int64_t kMaxHeadDim = 8192;
+
 // What the members of the family do differently.
 struct FamilyTraits {
   bool qkv_bias = false;
@@ -45,10 +49,16 @@ ModelGraph describe(const ConfigReader& config, const FamilyTraits& traits) {
   }
   const int64_t head_dim = config.positive("head_dim", model.hidden_size / heads);
   const int64_t intermediate = config.positive("intermediate_size");
+  const int64_t layers = config.positive("num_hidden_layers");
+  if (layers > kMaxLayers || head_dim > kMaxHeadDim) {
+    config.fail("num_hidden_layers is " + std::to_string(layers) + " and head_dim " +
+                std::to_string(head_dim) + ", expected at most " + std::to_string(kMaxLayers) +
+                " and " + std::to_string(kMaxHeadDim));
+  }
   const Activation activation = read_activation(config);
   const RotaryShape rotary = read_rotary(config, head_dim, head_dim);
 
-  for (int64_t layer = 0; layer < config.positive("num_hidden_layers"); ++layer) {
+  for (int64_t layer = 0; layer < layers; ++layer) {
     BlockGraph block;
     block.prefix = "model.layers." + std::to_string(layer) + ".";
     block.attention = {.heads = heads,

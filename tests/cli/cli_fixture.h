@@ -50,7 +50,7 @@ class TinyModel : public ::testing::Test {
 /// Lines that begin with "PROGRAM: error: ".
 std::vector<std::string> error_lines(const std::string& err);
 
-/// `value` without seconds and peak memory, at any depth.
+/// `value` without what may differ from one number of threads to the next: seconds and memory.
 nlohmann::json without_timings(nlohmann::json value);
 
 }  // namespace pare::testing

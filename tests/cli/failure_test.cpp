@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
+#include <regex>
 
 #include "tests/cli/cli_fixture.h"
 
@@ -85,12 +86,19 @@ TEST_F(Failure, TooLittleCalibration) {
 TEST_F(Failure, CalibrationThatIsNoJsonLines) {
   const std::string calib = dir_ / "broken.jsonl";
   write_file(calib, "{\"text\": \"fine\"}\n{\"text\": \n");
-  expect_failure({model_, "-o", out_, "--calib", calib, "--calib_size", "1", "--calib_seqlen", "2"},
-                 4, {"broken.jsonl"});
+  expect_failure({model_, "-o", out_, "--calib", calib, "--calib_size", "8"}, 4, {"broken.jsonl"});
 }
 
 TEST_F(Failure, MemoryLimitIsRefusedUpFrontWithTheNumberThatWouldDo) {
-  expect_failure(arguments({"--max-memory", "1MB"}), 6, {"iB"});
+  expect_failure(arguments({"--max-memory", "1MB"}), 6, {"1000000"});
+  const Finished refused = run_program(kQuantize, arguments({"--max-memory", "1MB"}));
+  std::smatch needed;
+  ASSERT_TRUE(std::regex_search(refused.err, needed, std::regex("needs about ([0-9]+) bytes")))
+      << refused.err;
+  const Finished kept = run_program(kQuantize, arguments({"--max-memory", needed[1], "--json"}));
+  EXPECT_EQ(kept.status, 0) << kept.err;
+  EXPECT_LE(nlohmann::json::parse(kept.out).at("peak_rss_bytes").get<int64_t>(),
+            std::stoll(needed[1]));
 }
 
 TEST_F(Failure, EvaluationOfWhatIsNotThere) {

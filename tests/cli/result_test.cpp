@@ -58,26 +58,63 @@ TEST_P(Formats, DemoModelIsCompressedAndEvaluated) {
   }
   EXPECT_EQ(task.at("tokens"), 24 * 127);
   const double ratio = task.at("ppl_ratio");
-  const bool lossless = qformat == "full_prec" && sparsity == "none";
-  if (lossless) {
-    EXPECT_EQ(ratio, 1.0);
-    EXPECT_EQ(task.at("kl_max"), 0.0);
-  } else {
-    // Losses on this model, with room: dense formats stay within 10 %, half of the weights costs
-    // up to as much again.
-    EXPECT_GT(ratio, 0.97);
-    EXPECT_LT(ratio, sparsity == "none" ? 1.1 : 2.5);
-    EXPECT_GT(task.at("kl_mean").get<double>(), 0.0);
-  }
+  // A dense format loses a few per cent here. Pruning a model this small is expensive, the more so
+  // with little calibration; arithmetic that is wrong costs a factor of a hundred and more.
+  EXPECT_GT(ratio, 0.97);
+  EXPECT_LT(ratio, sparsity == "none" ? 1.1 : 10.0);
+  EXPECT_GT(task.at("kl_mean").get<double>(), 0.0);
+  EXPECT_LE(task.at("kl_mean").get<double>(), task.at("kl_max").get<double>());
+  EXPECT_LT(task.at("top1_agreement").get<double>(), 1.0);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, Formats,
-    ::testing::Combine(::testing::Values("fp8", "int8_sq", "int4_awq", "full_prec"),
-                       ::testing::Values("none", "magnitude", "wanda", "sparsegpt")),
-    [](const auto& instance) {
-      return std::get<0>(instance.param) + "_" + std::get<1>(instance.param);
-    });
+std::string combination_name(
+    const ::testing::TestParamInfo<std::tuple<std::string, std::string>>& instance) {
+  return std::get<0>(instance.param) + "_" + std::get<1>(instance.param);
+}
+
+INSTANTIATE_TEST_SUITE_P(Quantized, Formats,
+                         ::testing::Combine(::testing::Values("fp8", "int8_sq", "int4_awq"),
+                                            ::testing::Values("none", "magnitude", "wanda",
+                                                              "sparsegpt")),
+                         combination_name);
+INSTANTIATE_TEST_SUITE_P(Pruned, Formats,
+                         ::testing::Combine(::testing::Values("full_prec"),
+                                            ::testing::Values("magnitude", "wanda", "sparsegpt")),
+                         combination_name);
+
+TEST(Pruning, TheMoreItKnowsTheLessItCosts) {
+  const TempDir dir;
+  Arguments evaluation = {"--baseline", kDemo + "/model", "--text", kText,    "--ctx",
+                          "128",        "--limit",        "64",     "--json", "-",
+                          "-q"};
+  for (const char* sparsity : {"magnitude", "wanda", "sparsegpt"}) {
+    const std::string out = dir / (std::string(sparsity) + ".h5");
+    quantize_json(demo_arguments(out, {"--qformat", "full_prec", "--sparsity", sparsity}));
+    evaluation.push_back(out);
+  }
+  const Finished run = run_program(kAccuracyEval, evaluation);
+  ASSERT_EQ(run.status, 0) << run.err;
+  const auto report = nlohmann::json::parse(run.out);
+  std::vector<double> ratios;
+  for (const auto& candidate : report.at("candidates")) {
+    ratios.push_back(candidate.at("tasks").at("perplexity").at("ppl_ratio"));
+  }
+  ASSERT_EQ(ratios.size(), 3U);
+  EXPECT_GT(ratios[0], ratios[1]);
+  EXPECT_GT(ratios[1], ratios[2]);
+}
+
+TEST(Evaluation, AModelAgainstItselfLosesNothing) {
+  const Finished run = run_program(
+      kAccuracyEval, {"--baseline", kDemo + "/model", kDemo + "/model", "--text", kText, "--ctx",
+                      "128", "--limit", "8", "--json", "-", "-q", "--max-loss", "0%"});
+  ASSERT_EQ(run.status, 0) << run.err;
+  const auto report = nlohmann::json::parse(run.out);
+  const auto& task = report.at("candidates").at(0).at("tasks").at("perplexity");
+  EXPECT_EQ(task.at("ppl_ratio"), 1.0);
+  EXPECT_EQ(task.at("kl_max"), 0.0);
+  EXPECT_EQ(task.at("top1_agreement"), 1.0);
+}
 
 TEST(Determinism, BytesAndReportsDoNotDependOnThreads) {
   const TempDir dir;
@@ -143,7 +180,7 @@ TEST(Result, HumanSummaryAndTable) {
                                   "--ctx", "128", "--limit", "16", "--json", dir / "eval.json"});
   EXPECT_EQ(table.status, 0) << table.err;
   for (const char* word : {"Model", "bits/weight", "perplexity ± se", "KL 99 %", "top-1 same",
-                           "out.h5", "one standard error"}) {
+                           "\nout ", "one standard error"}) {
     EXPECT_THAT(table.out, HasSubstr(word));
   }
   EXPECT_EQ(nlohmann::json::parse(read_file(dir / "eval.json")).at("schema"), "pare.eval/1");
@@ -161,16 +198,16 @@ TEST(Result, FolderOfShards) {
 
 TEST(Gate, NamesTheCandidateThatFails) {
   const TempDir dir;
-  quantize_json(demo_arguments(dir / "dense.h5", {"--qformat", "full_prec"}));
+  quantize_json(demo_arguments(dir / "dense.h5", {"--qformat", "fp8"}));
   quantize_json(
       demo_arguments(dir / "pruned.h5", {"--qformat", "full_prec", "--sparsity", "magnitude"}));
   const Arguments common = {"--baseline", kDemo + "/model", "--text", kText, "--ctx",
                             "128",        "--limit",        "16",     "-q"};
   const Finished good =
-      run_program(kAccuracyEval, common + Arguments{dir / "dense.h5", "--max-loss", "0.1%"});
+      run_program(kAccuracyEval, common + Arguments{dir / "dense.h5", "--max-loss", "20%"});
   EXPECT_EQ(good.status, 0) << good.err;
   const Finished bad = run_program(
-      kAccuracyEval, common + Arguments{dir / "dense.h5", dir / "pruned.h5", "--max-loss", "0.1%"});
+      kAccuracyEval, common + Arguments{dir / "dense.h5", dir / "pruned.h5", "--max-loss", "20%"});
   EXPECT_EQ(bad.status, 8);
   EXPECT_THAT(bad.err, HasSubstr("pruned"));
   EXPECT_THAT(bad.err, ::testing::Not(HasSubstr("dense")));

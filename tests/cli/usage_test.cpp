@@ -80,6 +80,11 @@ TEST_F(Usage, SelectionsMustMatchAndCompile) {
   expect_failure(arguments({"--exclude", "(unclosed"}), 2, {"(unclosed"});
 }
 
+TEST_F(Usage, NothingToDoIsAnError) {
+  expect_failure(arguments({"--qformat", "full_prec"}), 2, {"full_prec"});
+  expect_failure(arguments({"--exclude", "."}), 2, {"nothing"});
+}
+
 TEST_F(Usage, CalibrationIsAskedForByName) {
   expect_failure({model_, "-o", out_, "--qformat", "fp8"}, 2, {"--calib"});
 }

@@ -1,0 +1,81 @@
+// What each method is for must show: on a model whose inputs have outliers, it beats the plainer
+// method that it replaces.
+#include "tests/pipeline/pipeline_fixture.h"
+
+namespace pare::testing {
+namespace {
+
+class Quality : public PipelineTest {
+ protected:
+  Quality() {
+    ModelShape shape;
+    shape.hidden = 128;
+    shape.feed_forward = 192;
+    shape.heads = 8;
+    shape.kv_heads = 4;
+    shape.outlier = 50;
+    write(shape);
+    write_ids(16, 64);
+  }
+
+  double sqnr(const QuantizeOptions& options) const { return mean_sqnr(quantize(options, {})); }
+};
+
+TEST_F(Quality, SmoothingRescuesStaticActivations) {
+  QuantizeOptions options = job("a.h5", "int8_sq");
+  const double smoothed = sqnr(options);
+  options.output = path("b.h5");
+  options.smooth = false;
+  EXPECT_GT(smoothed, sqnr(options) + 15);
+  EXPECT_GT(smoothed, 30);
+}
+
+TEST_F(Quality, ActivationScalesOfEachTokenAreBetterThanOneForAll) {
+  QuantizeOptions options = job("a.h5", "int8_sq");
+  const double fixed = sqnr(options);
+  options.output = path("b.h5");
+  options.dynamic_activations = true;
+  EXPECT_GT(sqnr(options), fixed);
+}
+
+TEST_F(Quality, AwqIsBetterThanRounding) {
+  for (const bool symmetric : {true, false}) {
+    QuantizeOptions options = job("awq.h5", "int4_awq");
+    options.symmetric = symmetric;
+    options.force = true;
+    const double searched = sqnr(options);
+    options.qformat = "int4_wo";
+    EXPECT_GT(searched, sqnr(options) + 1);
+  }
+}
+
+TEST_F(Quality, SmallerGroupsAreBetter) {
+  QuantizeOptions options = job("a.h5", "int4_awq");
+  options.force = true;
+  double last = 0;
+  for (const int64_t group : {0, 64, 16}) {
+    options.awq_block_size = group;
+    const double found = sqnr(options);
+    EXPECT_GT(found, last) << group;
+    last = found;
+  }
+}
+
+TEST_F(Quality, SparseGptIsBetterThanMasksAlone) {
+  const double updated = sqnr(job("a.h5", "full_prec", "sparsegpt"));
+  const double wanda = sqnr(job("b.h5", "full_prec", "wanda"));
+  const double magnitude = sqnr(job("c.h5", "full_prec", "magnitude"));
+  EXPECT_GT(updated, wanda + 0.2);
+  EXPECT_GT(wanda, magnitude + 1);
+}
+
+TEST_F(Quality, SparsityCostsAndFormatsOnTopCostLittleMore) {
+  const double sparse = sqnr(job("a.h5", "full_prec", "sparsegpt"));
+  const double int8 = sqnr(job("b.h5", "int8_sq", "sparsegpt"));
+  const double dense = sqnr(job("c.h5", "int8_sq"));
+  EXPECT_GT(dense, int8 + 5);
+  EXPECT_GT(int8, sparse - 0.5);
+}
+
+}  // namespace
+}  // namespace pare::testing
