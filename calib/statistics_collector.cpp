@@ -105,8 +105,8 @@ void StatisticsCollector::add_channels(Watched& watched, int64_t begin, int64_t 
         float* amax = statistics.amax.data() + begin;
         for (size_t i = 0; i < magnitude.size(); ++i) {
           const float x = std::fabs(bf16_to_f32(row[i]));
-          // Not std::max: a NaN must stay.
-          amax[i] = x <= amax[i] ? amax[i] : x;
+          // Not std::max: a NaN must come in and stay.
+          amax[i] = x <= amax[i] || std::isnan(amax[i]) ? amax[i] : x;
           magnitude[i] += x;
           square[i] += x * x;
         }

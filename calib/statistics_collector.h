@@ -59,8 +59,8 @@ class StatisticsCollector {
   struct Watched {
     InputStatistics statistics;
     bool wants_gram = false;
-    std::vector<uint16_t> batch;     // [batch tokens, in]
-    std::vector<double> magnitude;   // [in] Σ |x|
+    std::vector<uint16_t> batch;    // [batch tokens, in]
+    std::vector<double> magnitude;  // [in] Σ |x|
   };
 
   void add_channels(Watched& watched, int64_t begin, int64_t end);

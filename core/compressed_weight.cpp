@@ -65,7 +65,7 @@ void validate(const CompressedWeight& weight, std::string_view name) {
   }
   const int64_t scales = weight.format == WeightFormat::kBf16 ? 0
                          : weight.group_size == kPerTensor    ? 1
-                                                              : weight.out_features * weight.groups();
+                                                           : weight.out_features * weight.groups();
   check_size(name, "weight_scale", weight.scale.size(), scales);
   check_scales(name, "weight_scale", weight.scale);
   if (!weight.symmetric && weight.format != WeightFormat::kInt4) {

@@ -59,9 +59,9 @@ struct CompressedWeight {
   /// byte: [out, ceil(in / 8)].
   std::vector<uint8_t> mask_index;
 
-  std::vector<float> scale;         ///< [1], [out] or [out, groups]; empty for kBf16.
-  std::vector<uint8_t> zero_point;  ///< [out] or [out, groups], 0 … 15; empty when symmetric.
-  float input_scale = 0;            ///< For the static activation formats, else 0.
+  std::vector<float> scale;            ///< [1], [out] or [out, groups]; empty for kBf16.
+  std::vector<uint8_t> zero_point;     ///< [out] or [out, groups], 0 … 15; empty when symmetric.
+  float input_scale = 0;               ///< For the static activation formats, else 0.
   std::vector<float> pre_quant_scale;  ///< [in], multiplies the input; empty means ones.
 
   /// Number of scale groups along one row: 1 for kPerTensor and kPerChannel.

@@ -56,7 +56,8 @@ float f16_to_f32(uint16_t bits) noexcept {
   const uint32_t exponent = (bits >> 10) & 0x1fU;
   const uint32_t mantissa = bits & 0x3ffU;
   if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000U | (mantissa << 13));
-  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  if (exponent != 0)
+    return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
   const float magnitude = std::ldexp(static_cast<float>(mantissa), -24);
   return sign != 0 ? -magnitude : magnitude;
 }
@@ -82,7 +83,8 @@ float e4m3_to_f32(uint8_t bits) noexcept {
   const uint32_t exponent = (bits >> 3) & 0xfU;
   const uint32_t mantissa = bits & 0x7U;
   if (exponent == 0xf && mantissa == 0x7) return std::bit_cast<float>(sign | 0x7fc00000U);
-  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 120) << 23) | (mantissa << 20));
+  if (exponent != 0)
+    return std::bit_cast<float>(sign | ((exponent + 120) << 23) | (mantissa << 20));
   const float magnitude = static_cast<float>(mantissa) * 0x1p-9F;
   return sign != 0 ? -magnitude : magnitude;
 }

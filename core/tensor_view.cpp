@@ -69,17 +69,16 @@ std::string shape_text(const Shape& shape) {
 
 std::vector<float> to_f32(const TensorView& view, const std::string& name) {
   using From16 = float (*)(uint16_t);
-  return convert<float>(
-      view, name, From16([](uint16_t bits) { return bf16_to_f32(bits); }),
-      From16([](uint16_t bits) { return f16_to_f32(bits); }), [](float value) { return value; });
+  return convert<float>(view, name, From16([](uint16_t bits) { return bf16_to_f32(bits); }),
+                        From16([](uint16_t bits) { return f16_to_f32(bits); }),
+                        [](float value) { return value; });
 }
 
 std::vector<uint16_t> to_bf16(const TensorView& view, const std::string& name) {
   using From16 = uint16_t (*)(uint16_t);
-  return convert<uint16_t>(
-      view, name, From16([](uint16_t bits) { return bits; }),
-      From16([](uint16_t bits) { return f32_to_bf16(f16_to_f32(bits)); }),
-      [](float value) { return f32_to_bf16(value); });
+  return convert<uint16_t>(view, name, From16([](uint16_t bits) { return bits; }),
+                           From16([](uint16_t bits) { return f32_to_bf16(f16_to_f32(bits)); }),
+                           [](float value) { return f32_to_bf16(value); });
 }
 
 }  // namespace pare

@@ -25,7 +25,8 @@ std::string shape_text(const Shape& shape);
 struct TensorView {
   DType dtype = DType::kF32;
   Shape shape;
-  std::span<const std::byte> bytes;  ///< Row-major, little-endian, not necessarily aligned to dtype.
+  std::span<const std::byte>
+      bytes;  ///< Row-major, little-endian, not necessarily aligned to dtype.
 };
 
 /// Copies a floating-point tensor (F32, F16 or BF16) to float. Throws Error(kInputMalformed) for

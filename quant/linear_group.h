@@ -14,7 +14,7 @@ namespace pare {
 
 /// One linear of a group.
 struct GroupLinear {
-  std::string name;           ///< "model.layers.0.self_attn.q_proj"
+  std::string name;  ///< "model.layers.0.self_attn.q_proj"
   int64_t out_features = 0;
   std::vector<float> weight;  ///< [out, in], row-major.
 };

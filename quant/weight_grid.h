@@ -19,8 +19,8 @@ struct WeightGrid {
   int64_t in_features = 0;
   int64_t group_size = kPerChannel;  ///< As CompressedWeight::group_size.
   bool symmetric = true;
-  std::vector<float> scale;          ///< [1], [out] or [out, groups]; positive and finite.
-  std::vector<uint8_t> zero_point;   ///< [out, groups] when not symmetric.
+  std::vector<float> scale;         ///< [1], [out] or [out, groups]; positive and finite.
+  std::vector<uint8_t> zero_point;  ///< [out, groups] when not symmetric.
 
   int64_t groups() const noexcept {
     return group_size > 0 ? (in_features + group_size - 1) / group_size : 1;

@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pare/error.h"
@@ -13,12 +13,11 @@
 #include "tools/arguments.h"
 #include "tools/main_guard.h"
 #include "tools/progress_view.h"
+#include "tools/quantize_summary.h"
 #include "tools/table.h"
 
 namespace pare::tools {
 namespace {
-
-constexpr size_t kWorstLayers = 5;
 
 /// What the command line says; strings where a value has its own syntax.
 struct Command {
@@ -71,7 +70,8 @@ void describe_scheme(CLI::App& app, Command& command) {
   add("--override", command.overrides, "REGEX=QFORMAT",
       "Another format for matching linears; may be repeated, the last match counts")
       ->allow_extra_args(false);
-  add("--recipe", options.recipe, "FILE.json", "These options from a file; flags win");
+  add("--recipe", options.recipe, "FILE.json",
+      "These options from a file; flags that differ from the default win");
   add("--kv_cache_dtype", command.kv_cache_dtype, "NAME", "Only none in this version")
       ->capture_default_str();
   add("--dtype", command.dtype, "NAME", "Accepted for other tools' scripts; only bfloat16");
@@ -102,7 +102,7 @@ void describe_rest(CLI::App& app, Command& command) {
       "NAME.h5 makes one file, any other name a folder of shards");
   add("--export", command.export_formats, "NAME[,NAME]", "Engine formats: none in this version");
   flag("--force", options.force, "Replace existing output, after success only");
-  flag("--dry-run", options.dry_run, "Check and plan, write nothing");
+  flag("--dry-run", options.dry_run, "Check model and options, print the plan, write nothing");
   flag("--json", command.json, "Result as JSON on stdout; errors too");
 
   group = "Running";
@@ -190,67 +190,6 @@ void resolve(Command& command) {
   }
 }
 
-std::string plan_table(const std::vector<LayerReport>& layers) {
-  TextTable table({"Layer", "Shape", "Format", "Size"},
-                  {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight});
-  for (const LayerReport& layer : layers) {
-    table.add({printable(layer.name), fmt::format("{}", fmt::join(layer.shape, "x")), layer.qformat,
-               format_bytes(layer.bytes)});
-  }
-  return table.render();
-}
-
-/// The layers that lost most, worst first.
-std::string worst_table(std::vector<LayerReport> layers) {
-  std::erase_if(layers, [](const LayerReport& layer) {
-    return layer.qformat == "bf16" && layer.sparsity == 0;
-  });
-  if (layers.empty()) return "";
-  std::stable_sort(layers.begin(), layers.end(), [](const LayerReport& a, const LayerReport& b) {
-    return a.sqnr_db < b.sqnr_db;
-  });
-  if (layers.size() > kWorstLayers) layers.resize(kWorstLayers);
-  TextTable table({"Layer", "Shape", "Format", "SQNR dB", "How"},
-                  {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight, Align::kLeft});
-  for (const LayerReport& layer : layers) {
-    table.add({printable(layer.name), fmt::format("{}", fmt::join(layer.shape, "x")), layer.qformat,
-               fmt::format("{:.1f}", layer.sqnr_db), printable(layer.detail)});
-  }
-  return "\nLayers with the lowest signal-to-noise ratio of their output:\n" + table.render();
-}
-
-std::string summary(const QuantizeReport& report, const QuantizeOptions& options) {
-  TextTable table(
-      {options.dry_run ? "Plan" : "Result", options.output.empty() ? "-" : report.output},
-      {Align::kLeft, Align::kLeft});
-  std::string format = options.qformat;
-  if (options.sparsity != "none") format += ", 2:4 " + options.sparsity;
-  table.add({"Format", format});
-  table.add(
-      {"Size", fmt::format("{} ({} bytes), {:.3f} bits per weight", format_bytes(report.bytes),
-                           format_count(report.bytes), report.bits_per_weight)});
-  if (report.calibration_tokens > 0) {
-    table.add({"Calibration", fmt::format("{} tokens", format_count(report.calibration_tokens))});
-  }
-  if (report.planned_memory_bytes > 0) {
-    table.add({"Memory needed", format_bytes(report.planned_memory_bytes)});
-  }
-  if (!options.dry_run) {
-    std::string time = fmt::format("{:.1f} s", report.seconds);
-    std::string separator = ": ";
-    for (const auto& [phase, seconds] : report.phase_seconds) {
-      if (seconds < 0.05) continue;
-      time += fmt::format("{}{} {:.1f}", std::exchange(separator, ", "), phase, seconds);
-    }
-    table.add({"Time", time});
-    table.add({"Peak memory", format_bytes(report.peak_rss_bytes)});
-    table.add({"SHA-256", report.sha256});
-  }
-  table.add({"Warnings", fmt::format("{}", report.warnings.size())});
-  return table.render() +
-         (options.dry_run ? "\n" + plan_table(report.layers) : worst_table(report.layers));
-}
-
 int run(std::vector<std::string> arguments) {
   Command command;
   CLI::App app("Compresses a trained language model after training.");
@@ -279,7 +218,7 @@ int run(std::vector<std::string> arguments) {
     if (command.quiet) callbacks.on_warning = nullptr;
     const QuantizeReport report = quantize(command.options, callbacks);
     view.clear();
-    write_stdout(command.json ? to_json(report) + "\n" : summary(report, command.options));
+    write_stdout(command.json ? to_json(report) + "\n" : quantize_summary(report, command.options));
   }
   return 0;
 }

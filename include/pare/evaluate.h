@@ -23,9 +23,9 @@ struct EvaluateOptions {
   std::string baseline;                 ///< Hugging Face folder or checkpoint.
   std::vector<std::string> candidates;  ///< HDF5 checkpoints or Hugging Face folders.
   std::vector<std::string> tasks = {"perplexity"};
-  std::string text;      ///< For perplexity: a text file, or token ids.
-  int64_t ctx = 512;     ///< Tokens a window; windows do not overlap and the tail is dropped.
-  double limit = 0;      ///< Windows: a count, or a share when below 1; 0 takes all.
+  std::string text;   ///< For perplexity: a text file, or token ids.
+  int64_t ctx = 512;  ///< Tokens a window; windows do not overlap and the tail is dropped.
+  double limit = 0;   ///< Windows: a count, or a share when below 1; 0 takes all.
   std::string precision = "bf16";  ///< bf16 | fp32.
   int threads = 0;                 ///< 0: all processors.
   int64_t max_memory = 0;          ///< Bytes; 0: no limit.
@@ -35,9 +35,9 @@ struct EvaluateOptions {
 struct PerplexityResult {
   double ppl = 0;
   double ppl_se = 0;
-  int64_t tokens = 0;       ///< Scored positions.
+  int64_t tokens = 0;  ///< Scored positions.
   int64_t windows = 0;
-  std::string method;       ///< The convention in words and numbers.
+  std::string method;  ///< The convention in words and numbers.
   // Candidates only:
   double ppl_ratio = 1;
   double ppl_ratio_se = 0;  ///< From paired window differences.
@@ -52,7 +52,7 @@ struct PerplexityResult {
 
 struct ModelResult {
   std::string name;
-  std::string qformat;    ///< "bf16" for the baseline.
+  std::string qformat;  ///< "bf16" for the baseline.
   std::string kv_cache = "none";
   std::string sparsity = "none";
   int64_t parameters = 0;
@@ -65,10 +65,10 @@ struct ModelResult {
 struct EvaluateReport {
   ModelResult baseline;
   std::vector<ModelResult> candidates;
-  int64_t text_tokens = 0;   ///< All tokens of the text, specials included.
-  std::string text_sha256;   ///< Of the text file.
-  std::string ids_sha256;    ///< Of the token ids that were scored.
-  std::string kernel;        ///< Matrix kernels in use, for example "avx512_core_amx".
+  int64_t text_tokens = 0;  ///< All tokens of the text, specials included.
+  std::string text_sha256;  ///< Of the text file.
+  std::string ids_sha256;   ///< Of the token ids that were scored.
+  std::string kernel;       ///< Matrix kernels in use, for example "avx512_core_amx".
   std::string precision;
   double seconds = 0;
   int64_t peak_rss_bytes = 0;

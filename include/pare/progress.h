@@ -13,16 +13,17 @@ namespace pare {
 
 /// A moment in a long call.
 struct Progress {
-  std::string phase;   ///< "calibrate", "quantize", "write", "evaluate" …
-  std::string detail;  ///< What is being worked on, for example "layer 3 of 32".
-  double done = 0;     ///< Share of the whole call that is done, 0 … 1, weighted by cost.
+  std::string phase;         ///< "calibrate", "quantize", "write", "evaluate" …
+  std::string detail;        ///< What is being worked on, for example "layer 3 of 32".
+  double done = 0;           ///< Share of the whole call that is done, 0 … 1, weighted by cost.
   double seconds_left = -1;  ///< Estimate, negative while there is none.
 };
 
 struct Callbacks {
-  std::function<void(const Progress&)> on_progress;          ///< May be empty.
-  std::function<void(const std::string&)> on_warning;        ///< May be empty; warnings are in the report too.
-  std::function<bool()> cancelled;                           ///< May be empty; true stops the call.
+  std::function<void(const Progress&)> on_progress;  ///< May be empty.
+  std::function<void(const std::string&)>
+      on_warning;                   ///< May be empty; warnings are in the report too.
+  std::function<bool()> cancelled;  ///< May be empty; true stops the call.
 };
 
 }  // namespace pare

@@ -26,45 +26,47 @@ struct QuantizeOptions {
   std::string model;   ///< Hugging Face folder.
   std::string output;  ///< "NAME.h5" makes one file, any other name a folder of shards.
 
-  std::string qformat = "fp8";   ///< See qformats().
-  std::string sparsity = "none"; ///< none | magnitude | wanda | sparsegpt (2:4).
+  std::string qformat = "fp8";    ///< See qformats().
+  std::string sparsity = "none";  ///< none | magnitude | wanda | sparsegpt (2:4).
 
-  std::string calibration;          ///< .txt, .jsonl with "text" or "input_ids", or token ids.
-  int64_t calibration_size = 128;   ///< Windows.
-  int64_t calibration_seqlen = 512; ///< Tokens a window.
-  uint64_t seed = 0;                ///< Order in which documents are drawn; 0 keeps file order.
+  std::string calibration;           ///< .txt, .jsonl with "text" or "input_ids", or token ids.
+  int64_t calibration_size = 128;    ///< Windows.
+  int64_t calibration_seqlen = 512;  ///< Tokens a window.
+  uint64_t seed = 0;                 ///< Order in which documents are drawn; 0 keeps file order.
 
-  int64_t awq_block_size = 128;     ///< INT4 group along in_features; 0 = per output channel.
-  bool symmetric = true;            ///< INT4: symmetric, or with zero points.
-  bool clip = true;                 ///< INT4: search the clipping range of each group.
-  double smooth_strength = -1;      ///< INT8 SmoothQuant: 0 … 1 fixes the strength; negative searches it.
-  bool smooth = true;               ///< INT8 SmoothQuant: false leaves activations as they are.
-  bool dynamic_activations = false; ///< INT8: one activation scale a token instead of a static one.
+  int64_t awq_block_size = 128;  ///< INT4 group along in_features; 0 = per output channel.
+  bool symmetric = true;         ///< INT4: symmetric, or with zero points.
+  bool clip = true;              ///< INT4: search the clipping range of each group.
+  double smooth_strength =
+      -1;              ///< INT8 SmoothQuant: 0 … 1 fixes the strength; negative searches it.
+  bool smooth = true;  ///< INT8 SmoothQuant: false leaves activations as they are.
+  bool dynamic_activations =
+      false;                        ///< INT8: one activation scale a token instead of a static one.
   double sparsegpt_damping = 0.01;  ///< Share of the mean Gram diagonal added to it.
-  bool uncompressed_inputs = false; ///< Calibrate each layer on the original model's activations.
+  bool uncompressed_inputs = false;  ///< Calibrate each layer on the original model's activations.
 
   std::vector<std::string> exclude;  ///< Regular expressions over linear names, kept in BF16.
   std::vector<std::pair<std::string, std::string>> overrides;  ///< Regular expression → qformat.
-  std::string recipe;                ///< JSON file with any of the above; explicit options win.
+  std::string recipe;  ///< JSON file with any of the above; explicit options win.
 
-  int threads = 0;           ///< 0: all processors.
-  int64_t max_memory = 0;    ///< Bytes; 0: no limit.
-  std::string work_dir;      ///< Keeps finished layers, for resume.
+  int threads = 0;         ///< 0: all processors.
+  int64_t max_memory = 0;  ///< Bytes; 0: no limit.
+  std::string work_dir;    ///< Keeps finished layers, for resume.
   bool resume = false;
-  bool force = false;        ///< Replace existing output.
-  bool dry_run = false;      ///< Plan and check only.
+  bool force = false;    ///< Replace existing output.
+  bool dry_run = false;  ///< Plan and check only.
 };
 
 /// What happened to one linear layer.
 struct LayerReport {
-  std::string name;     ///< "model.layers.0.mlp.up_proj"
+  std::string name;  ///< "model.layers.0.mlp.up_proj"
   std::vector<int64_t> shape;
   std::string qformat;  ///< "bf16" when it was left alone.
   std::string detail;   ///< For example "strength 0.85" or "ratio 0.5, clip 0.93".
   double sqnr_db = 0;   ///< Signal-to-noise ratio of the layer's output on the calibration tokens.
   double sparsity = 0;  ///< Share of zero weights.
   double seconds = 0;
-  int64_t bytes = 0;    ///< Stored, scales included.
+  int64_t bytes = 0;  ///< Stored, scales included.
 };
 
 struct QuantizeReport {

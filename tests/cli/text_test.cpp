@@ -5,6 +5,7 @@
 #include "tools/arguments.h"
 #include "tools/main_guard.h"
 #include "tools/progress_view.h"
+#include "tools/quantize_summary.h"
 #include "tools/table.h"
 
 namespace pare::tools {
@@ -136,6 +137,25 @@ TEST(ProgressText, IsOnePlainLine) {
             " 43% calibrate: layer 3 of 32, 1m12s left");
   EXPECT_EQ(progress_text({"write", "", 1.0, -1}), "100% write");
   EXPECT_EQ(progress_text({"write", "", 0.9999, -1}), " 99% write");
+}
+
+TEST(QuantizeSummary, SaysWhatWasDoneAndNamesTheWorstLayersFirst) {
+  QuantizeReport report;
+  report.output = "out.h5";
+  for (int i = 0; i < 8; ++i) {
+    LayerReport layer;
+    layer.name = "linear" + std::to_string(i);
+    layer.qformat = "int4_awq";
+    layer.sqnr_db = 30 - i;
+    layer.sparsity = i < 2 ? 0.5 : 0.1;
+    report.layers.push_back(layer);
+  }
+  report.layers[7].qformat = "bf16";  // Left alone: nothing lost.
+  const std::string text = quantize_summary(report, {});
+  EXPECT_THAT(text, HasSubstr("bf16 1, int4_awq 7; 2:4 sparse 2\n"));
+  EXPECT_LT(text.find("linear6"), text.find("linear5"));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("linear7")));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("linear1")));
 }
 
 }  // namespace

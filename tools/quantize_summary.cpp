@@ -1,0 +1,95 @@
+#include "tools/quantize_summary.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "tools/main_guard.h"
+#include "tools/table.h"
+
+namespace pare::tools {
+namespace {
+
+constexpr size_t kWorstLayers = 5;
+
+std::string plan_table(const std::vector<LayerReport>& layers) {
+  TextTable table({"Layer", "Shape", "Format", "Size"},
+                  {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight});
+  for (const LayerReport& layer : layers) {
+    table.add({printable(layer.name), fmt::format("{}", fmt::join(layer.shape, "x")), layer.qformat,
+               format_bytes(layer.bytes)});
+  }
+  return table.render();
+}
+
+/// The layers that lost most, worst first.
+std::string worst_table(std::vector<LayerReport> layers) {
+  std::erase_if(layers, [](const LayerReport& layer) {
+    return layer.qformat == "bf16" && layer.sparsity == 0;
+  });
+  if (layers.empty()) return "";
+  std::stable_sort(layers.begin(), layers.end(), [](const LayerReport& a, const LayerReport& b) {
+    return a.sqnr_db < b.sqnr_db;
+  });
+  if (layers.size() > kWorstLayers) layers.resize(kWorstLayers);
+  TextTable table({"Layer", "Shape", "Format", "SQNR dB", "How"},
+                  {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight, Align::kLeft});
+  for (const LayerReport& layer : layers) {
+    table.add({printable(layer.name), fmt::format("{}", fmt::join(layer.shape, "x")), layer.qformat,
+               fmt::format("{:.1f}", layer.sqnr_db), printable(layer.detail)});
+  }
+  return "\nLayers with the lowest signal-to-noise ratio of their output:\n" + table.render();
+}
+
+/// "int4_awq 27, bf16 1; 2:4 sparse 28": what was done, which a recipe may have decided.
+std::string linear_counts(const std::vector<LayerReport>& layers) {
+  std::map<std::string, int> formats;
+  int64_t sparse = 0;
+  for (const LayerReport& layer : layers) {
+    ++formats[layer.qformat];
+    if (layer.sparsity >= 0.5) ++sparse;
+  }
+  std::string text;
+  for (const auto& [format, count] : formats) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", format, count);
+  }
+  if (sparse > 0) text += fmt::format("; 2:4 sparse {}", sparse);
+  return text;
+}
+
+}  // namespace
+
+std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions& options) {
+  TextTable table(
+      {options.dry_run ? "Plan" : "Result", options.output.empty() ? "-" : report.output},
+      {Align::kLeft, Align::kLeft});
+  table.add({"Linears", linear_counts(report.layers)});
+  table.add(
+      {"Size", fmt::format("{} ({} bytes), {:.3f} bits per weight", format_bytes(report.bytes),
+                           format_count(report.bytes), report.bits_per_weight)});
+  if (report.calibration_tokens > 0) {
+    table.add({"Calibration", fmt::format("{} tokens", format_count(report.calibration_tokens))});
+  }
+  if (report.planned_memory_bytes > 0) {
+    table.add({"Memory needed", format_bytes(report.planned_memory_bytes)});
+  }
+  if (!options.dry_run) {
+    std::string time = fmt::format("{:.1f} s", report.seconds);
+    std::string separator = ": ";
+    for (const auto& [phase, seconds] : report.phase_seconds) {
+      if (seconds < 0.05) continue;
+      time += fmt::format("{}{} {:.1f}", std::exchange(separator, ", "), phase, seconds);
+    }
+    table.add({"Time", time});
+    table.add({"Peak memory", format_bytes(report.peak_rss_bytes)});
+    table.add({"SHA-256", report.sha256});
+  }
+  table.add({"Warnings", fmt::format("{}", report.warnings.size())});
+  return table.render() +
+         (options.dry_run ? "\n" + plan_table(report.layers) : worst_table(report.layers));
+}
+
+}  // namespace pare::tools

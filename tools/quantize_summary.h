@@ -1,0 +1,15 @@
+// What quantize prints when it is done: the result in a few lines and the layers that lost most, or
+// the plan of every layer after a dry run. A pure function of the report.
+//
+//   write_stdout(quantize_summary(report, options));
+#pragma once
+
+#include <string>
+
+#include "pare/quantize.h"
+
+namespace pare::tools {
+
+std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions& options);
+
+}  // namespace pare::tools
