@@ -152,7 +152,11 @@ ModelGraph describe_qwen2(const ConfigReader& config) {
         !kinds[static_cast<size_t>(layer)].is_string()) {
       config.fail("\"layer_types\" does not name the kind of layer " + std::to_string(layer));
     }
-    return kinds[static_cast<size_t>(layer)] == "sliding_attention" ? window : 0;
+    const auto kind = kinds[static_cast<size_t>(layer)].get<std::string>();
+    if (kind == "full_attention") return 0;
+    if (kind == "sliding_attention") return window;
+    config.fail("layer " + std::to_string(layer) + " is of kind \"" + kind +
+                "\", expected full_attention or sliding_attention");
   };
   return describe(config, traits);
 }
