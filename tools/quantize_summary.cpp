@@ -28,7 +28,7 @@ std::string plan_table(const std::vector<LayerReport>& layers) {
 /// The layers that lost most, worst first.
 std::string worst_table(std::vector<LayerReport> layers) {
   std::erase_if(layers, [](const LayerReport& layer) {
-    return layer.qformat == "bf16" && layer.sparsity == 0;
+    return layer.qformat == "bf16" && layer.sparsity < 0.5;
   });
   if (layers.empty()) return "";
   std::stable_sort(layers.begin(), layers.end(), [](const LayerReport& a, const LayerReport& b) {

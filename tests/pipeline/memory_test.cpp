@@ -37,9 +37,9 @@ class Memory : public PipelineTest {
 
   // In a child too, so that this process stays small.
   void write_deep(int64_t layers) {
-    shape_.hidden = 256;
-    shape_.feed_forward = 704;
-    shape_.heads = 4;
+    shape_.hidden = 384;
+    shape_.feed_forward = 1024;
+    shape_.heads = 6;
     shape_.kv_heads = 2;
     shape_.head_dim = 64;
     shape_.layers = layers;
@@ -55,12 +55,12 @@ class Memory : public PipelineTest {
 TEST_F(Memory, TwiceTheLayersTakeTheSameMemory) {
   for (const char* qformat : {"int4_awq", "int8_sq"}) {
     int64_t peak[2] = {};
-    for (const int64_t layers : {8, 16}) {
+    for (const int64_t layers : {4, 8}) {
       write_deep(layers);
       QuantizeOptions options = job("out.h5", qformat);
       options.force = true;
       options.threads = 1;  // The allocator keeps a heap for each thread: noise at this size.
-      int64_t& found = peak[layers / 16];
+      int64_t& found = peak[layers / 8];
       found = peak_of([&] { quantize(options, {}); });
       EXPECT_GE(planned(options), found) << qformat << ", " << layers << " layers";
     }
