@@ -89,9 +89,10 @@ bool int8_is_exact() {
       std::vector<int32_t> y(kRows * kRows);
       MatmulScratch scratch;
       span.multiply(codes.data(), kRows, y.data(), scratch);
-      return std::all_of(y.begin(), y.end(), [](int32_t sum) {
-        return sum == 127 * 127 * (kExactProducts - 1) + 126 * 126;
-      });
+      constexpr int64_t kLargest = 127;
+      constexpr int64_t kExpected =
+          kLargest * kLargest * (kExactProducts - 1) + (kLargest - 1) * (kLargest - 1);
+      return std::all_of(y.begin(), y.end(), [](int32_t sum) { return sum == kExpected; });
     } catch (const dnnl::error&) {
       return false;
     }

@@ -20,8 +20,8 @@ constexpr float kLargestScale = 1e4F;
 }
 
 size_t class_count(const LinearGroup& group) {
-  int32_t last = -1;
-  for (const int32_t number : group.tied_channel) last = std::max(last, number);
+  int64_t last = -1;
+  for (const int32_t number : group.tied_channel) last = std::max<int64_t>(last, number);
   return static_cast<size_t>(last + 1);
 }
 

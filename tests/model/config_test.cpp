@@ -128,8 +128,9 @@ TEST(Config, DefaultsOfAbsentKeys) {
 
 TEST(Config, Biases) {
   const auto biased = [](const json& config) {
+    const ModelGraph graph = graph_of(config);
     std::string names;
-    for (const Op& op : graph_of(config).blocks[0].ops) {
+    for (const Op& op : graph.blocks[0].ops) {
       if (op.bias) names += op.name.substr(op.name.find('.') + 1, 1);
     }
     return names;
