@@ -145,7 +145,8 @@ TEST(Config, Biases) {
 TEST(Config, SlidingWindows) {
   const auto windows = [](const json& config) {
     std::vector<int64_t> found;
-    for (const BlockGraph& block : graph_of(config).blocks) found.push_back(block.attention.window);
+    const ModelGraph graph = graph_of(config);
+    for (const BlockGraph& block : graph.blocks) found.push_back(block.attention.window);
     return found;
   };
   using Windows = std::vector<int64_t>;
