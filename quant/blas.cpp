@@ -15,8 +15,6 @@ void dpotrs_(const char* triangle, const int* n, const int* right_sides, const d
 
 namespace pare {
 
-void limit_blas_threads() { openblas_set_num_threads(1); }
-
 void gemm(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t a_stride,
           const float* b, int64_t b_stride, float beta, float* c, int64_t c_stride) {
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<blasint>(m),

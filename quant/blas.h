@@ -8,10 +8,9 @@
 #include <cstdint>
 #include <span>
 
-namespace pare {
+#include "kernels/sgemm.h"  // use_single_threaded_blas(): call it before the blocks start
 
-/// Keeps OpenBLAS to one thread, for the whole process. Call before the blocks start.
-void limit_blas_threads();
+namespace pare {
 
 /// c [m, n] = alpha × a [m, k] · b [k, n] + beta × c; each matrix with its row stride.
 void gemm(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t a_stride,

@@ -250,7 +250,7 @@ WeightGrid search_clip(std::span<const float> weight, int64_t out_features, int6
     throw Error(ErrorCode::kInternal, "clip search: mask has " + std::to_string(keep.size()) +
                                           " elements, expected " + std::to_string(weight.size()));
   }
-  limit_blas_threads();
+  use_single_threaded_blas();
   // Checks the arguments, too; on kept weights the absmax of all is never too small.
   WeightGrid grid = absmax_grid(weight, out_features, in_features, spec);
   const std::vector<float> diagonal = diagonal_of(gram, in_features);

@@ -16,7 +16,7 @@ std::vector<float> compensate_input_noise(std::span<const float> weight, int64_t
   std::vector<double> factor(gram.size());
   for (size_t i = 0; i < factor.size(); ++i) factor[i] = gram[i] / static_cast<double>(tokens);
   for (size_t i = 0; i < columns; ++i) factor[i * columns + i] += noise_variance;
-  limit_blas_threads();
+  use_single_threaded_blas();
   if (!factorize_cholesky(factor, in_features)) {
     throw Error(ErrorCode::kNonFinite,
                 name +

@@ -49,7 +49,7 @@ InverseFactor factorize_inverse(std::span<const double> gram, int64_t in_feature
   }
   const double mean_diagonal = live > 0 ? live_sum / static_cast<double>(live) : 1.0;
 
-  limit_blas_threads();
+  use_single_threaded_blas();
   std::vector<double> matrix(gram.size());
   factor.damping = damping;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {

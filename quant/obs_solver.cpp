@@ -268,7 +268,7 @@ int64_t column_block(const ObsProblem& problem) {
 
 ObsSolution solve_obs(const ObsProblem& problem, ThreadPool& pool) {
   check_problem(problem);
-  limit_blas_threads();
+  use_single_threaded_blas();
   ObsSolution solution;
   solution.weight.assign(problem.weight.begin(), problem.weight.end());
   solution.keep.assign(problem.keep.begin(), problem.keep.end());

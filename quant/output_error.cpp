@@ -58,7 +58,7 @@ double output_error(std::span<const float> delta, int64_t rows, int64_t in_featu
                                           std::to_string(in_features) + "]");
   }
   const int64_t stride = gram_stride(gram, in_features);
-  limit_blas_threads();
+  use_single_threaded_blas();
   return sum_row_blocks(rows, pool, [&](int64_t begin, int64_t end) {
     std::vector<float> product;
     std::vector<double> errors(static_cast<size_t>(end - begin));

@@ -109,7 +109,7 @@ std::vector<float> rescale_gram(std::span<const float> gram, std::span<const flo
 
 double absmax_scaled_error(const LinearGroup& group, std::span<const float> scale,
                            const GridSpec& spec, std::span<const float> gram, ThreadPool& pool) {
-  limit_blas_threads();
+  use_single_threaded_blas();
   const std::vector<float> inverse = reciprocal(scale);
   double sum = 0;
   for (const GroupLinear& linear : group.linears) {
@@ -120,7 +120,7 @@ double absmax_scaled_error(const LinearGroup& group, std::span<const float> scal
 
 double clipped_scaled_error(const LinearGroup& group, std::span<const float> scale,
                             const GridSpec& spec, std::span<const float> gram, ThreadPool& pool) {
-  limit_blas_threads();
+  use_single_threaded_blas();
   const std::vector<float> inverse = reciprocal(scale);
   const std::vector<float> scaled_gram = rescale_gram(gram, inverse);
   double sum = 0;

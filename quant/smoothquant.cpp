@@ -46,7 +46,7 @@ class Objective {
  public:
   Objective(const LinearGroup& group, bool dynamic, ThreadPool& pool)
       : group_(group), dynamic_(dynamic), pool_(pool), gram_(group_gram(group)) {
-    limit_blas_threads();
+    use_single_threaded_blas();
     weight_gram_ = weight_gram(group, pool);
     energy_ = output_energy(group, gram_, pool);
     sample_.resize(group.statistics->sample.size());

@@ -135,7 +135,7 @@ std::vector<float> solve_kept_weights(std::span<const float> target, std::span<c
   for (size_t i = 0; i < count; ++i) {
     if (keep[i] == 0) solution[i] = 0;
   }
-  limit_blas_threads();
+  use_single_threaded_blas();
   for_row_blocks(out_features, pool, [&](int64_t begin, int64_t end) {
     const auto first = static_cast<size_t>(begin) * columns;
     const size_t size = static_cast<size_t>(end - begin) * columns;
