@@ -1,4 +1,4 @@
-# The front door. Underneath is CMake with presets, usable by itself: see ARCHITECTURE.md.
+# The front door. Underneath is CMake with presets, usable by itself: see CONTRIBUTING.md.
 #
 #   make demo      quantize the demo model four ways, evaluate all, print the table
 #   make test      build and run all tests; LABEL=unit runs a part
@@ -47,7 +47,7 @@ test: build
 sanitize: deps
 	@echo "==> Building the unit tests with sanitizers in build/asan-ubsan"
 	@cmake --preset asan-ubsan >/dev/null
-	@cmake --build --preset asan-ubsan -j $(JOBS)
+	@cmake --build --preset asan-ubsan -j $(JOBS) --target unit_tests
 	@echo "==> Running the unit tests with sanitizers"
 	@ctest --preset asan-ubsan -j $(JOBS)
 
@@ -60,7 +60,7 @@ bench: build
 
 install: configure
 	@echo "==> Building what is installed"
-	@cmake --build --preset release -j $(JOBS)
+	@cmake --build --preset release -j $(JOBS) --target pare quantize accuracy-eval
 	@echo "==> Installing under $(DESTDIR)$(PREFIX)"
 	@DESTDIR=$(DESTDIR) cmake --install $(RELEASE) --prefix $(PREFIX) >/dev/null
 

@@ -10,6 +10,7 @@
 #include "formats/checkpoint_reader.h"
 #include "formats/output_file.h"
 #include "tests/formats/test_files.h"
+#include "tests/support/small_disk.h"
 
 namespace pare::test {
 namespace {
@@ -39,7 +40,55 @@ void write_steps(const std::string& path, const std::function<void(int)>& at) {
 }
 constexpr int kSteps = 7;
 
-TEST(CheckpointFaults, AFullDiskIsReportedAndLeavesNothing) {
+TEST(CheckpointFaults, ADiskThatFillsUpIsReportedAndLeavesNothing) {
+  constexpr int64_t kEnough = 8'000'000;
+  // From one page to just short of enough.
+  for (const int64_t size : {int64_t{4096}, int64_t{1'000'000}, int64_t{1'200'000},
+                             int64_t{1'500'000}, int64_t{1'800'000}, kEnough}) {
+    for (const std::string name : {"a.h5", "shards"}) {
+      SCOPED_TRACE(name + " on a disk of " + std::to_string(size) + " bytes");
+      const auto run = pare::testing::run_on_small_disk(size, [&](const std::string& disk) {
+        const auto write = [&] { write_steps(disk + "/" + name, [](int) {}); };
+        if (size == kEnough) {
+          write();
+          EXPECT_EQ(verify_hashes(disk + "/" + name), 4 * 256 * 256 * 4 + 15);
+          return;
+        }
+        expect_error(write, ErrorCode::kWriteFailed,
+                     {disk + "/" + name, "No space left on device", "bytes are free"});
+        EXPECT_TRUE(fs::is_empty(disk)) << *fs::directory_iterator(disk);
+      });
+      if (!run.unavailable.empty()) GTEST_SKIP() << run.unavailable;
+      EXPECT_EQ(run.status, 0);
+    }
+  }
+}
+
+TEST(CheckpointFaults, ADiskThatFillsUpKeepsTheOldFile) {
+  const auto run = pare::testing::run_on_small_disk(1'500'000, [](const std::string& disk) {
+    write_file(disk + "/a.h5", "precious");
+    expect_error([&] { write_steps(disk + "/a.h5", [](int) {}); }, ErrorCode::kWriteFailed,
+                 {"a.h5", "No space left on device"});
+    EXPECT_EQ(read_file(disk + "/a.h5"), "precious");
+    EXPECT_EQ(std::distance(fs::directory_iterator(disk), {}), 1);
+  });
+  if (!run.unavailable.empty()) GTEST_SKIP() << run.unavailable;
+  EXPECT_EQ(run.status, 0);
+}
+
+// Where the file system cannot reserve, the disk is full in the middle of writing.
+TEST(CheckpointFaults, ADiskThatFillsUpWhileWritingIsReported) {
+  const auto run = pare::testing::run_on_small_disk(65536, [](const std::string& disk) {
+    const std::vector<std::byte> bytes(1'000'000);
+    GrowingFile file(disk + "/a", "a.h5");
+    expect_error([&] { file.write_at(0, bytes); }, ErrorCode::kWriteFailed,
+                 {"a.h5: writing", "No space left on device"});
+  });
+  if (!run.unavailable.empty()) GTEST_SKIP() << run.unavailable;
+  EXPECT_EQ(run.status, 0);
+}
+
+TEST(CheckpointFaults, AFileSizeLimitIsReportedAndLeavesNothing) {
   // From no room at all to just short of enough: the failure meets each stage of writing.
   for (const rlim_t limit : {0UL, 4096UL, 1'000'000UL, 1'300'000UL, 1'700'000UL, 2'000'000UL}) {
     const TempFolder folder;
@@ -61,7 +110,7 @@ TEST(CheckpointFaults, AFullDiskIsReportedAndLeavesNothing) {
   }
 }
 
-TEST(CheckpointFaults, AFullDiskNeedsNoSignalHandler) {
+TEST(CheckpointFaults, AFileSizeLimitNeedsNoSignalHandler) {
   const TempFolder folder;
   const int status = run_child([&] {
     const struct rlimit limit = {1'300'000, RLIM_INFINITY};
@@ -78,7 +127,7 @@ TEST(CheckpointFaults, AFullDiskNeedsNoSignalHandler) {
   EXPECT_TRUE(folder.entries().empty());
 }
 
-TEST(CheckpointFaults, AFullDiskKeepsTheOldFile) {
+TEST(CheckpointFaults, AFileSizeLimitKeepsTheOldFile) {
   const TempFolder folder;
   write_steps(folder / "a.h5", [](int) {});
   const std::string before = read_file(folder / "a.h5");
@@ -216,11 +265,19 @@ TEST(CheckpointFaults, MissingFoldersAreNamed) {
 }
 
 TEST(CheckpointFaults, AReadOnlyFolderIsAnError) {
-  if (::geteuid() == 0) GTEST_SKIP() << "root may write everywhere";
   const TempFolder folder;
-  fs::permissions(folder.path(), fs::perms::owner_read | fs::perms::owner_exec);
-  expect_error([&] { CheckpointWriter(folder / "a.h5", test_header(), false); },
-               ErrorCode::kWriteFailed, {"a.h5", "denied"});
+  fs::permissions(folder.path(), fs::perms(0555));
+  constexpr int kStillRoot = 98;
+  const int status = run_child([&] {
+    constexpr uid_t kNobody = 65534;  // Root may write everywhere.
+    if (::geteuid() == 0 && ::setresuid(kNobody, kNobody, kNobody) != 0) return kStillRoot;
+    expect_error([&] { CheckpointWriter(folder / "a.h5", test_header(), false); },
+                 ErrorCode::kWriteFailed, {"a.h5", "denied"});
+    return ::testing::Test::HasFailure() ? 1 : 0;
+  });
+  if (WIFEXITED(status) && WEXITSTATUS(status) == kStillRoot) GTEST_SKIP() << "always root here";
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(folder.entries().empty());
   fs::permissions(folder.path(), fs::perms::owner_all);
 }
 

@@ -1,4 +1,6 @@
-// One malicious file for each rule of the strict reader (docs/checkpoint.md, "Hardening").
+// One malicious file for each rule of the strict reader (docs/checkpoint.md, "What a reader
+// refuses"), as far as the HDF5 library writes it into a checkpoint: checkpoint_forged_test.cpp has
+// those that it does not, checkpoint_shards_test.cpp those about shards.
 #include <gtest/gtest.h>
 #include <hdf5.h>
 
@@ -57,6 +59,33 @@ hid_t add_dataset(hid_t file, hid_t type, const std::vector<hsize_t>& shape,
 
 void early(hid_t creation) { H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY); }
 
+/// Adds a link of a kind that only this program knows, and only until this returns.
+void add_user_defined_link(hid_t file) {
+  constexpr auto kKind = static_cast<H5L_type_t>(100);
+  H5L_class_t kind = {};
+  kind.version = H5L_LINK_CLASS_T_VERS;
+  kind.id = kKind;
+  kind.trav_func = [](const char*, hid_t, const void*, size_t, hid_t, hid_t) -> hid_t {
+    return -1;
+  };
+  EXPECT_GE(H5Lregister(&kind), 0);
+  EXPECT_GE(H5Lcreate_ud(file, "/tensors/evil", kKind, "x", 1, H5P_DEFAULT, H5P_DEFAULT), 0);
+  H5Lunregister(kKind);
+}
+
+/// An attribute whose type is another object of the file.
+void add_attribute_of_shared_type(hid_t file, const char* object) {
+  const hid_t type = H5Tcopy(H5T_STD_I64LE);
+  EXPECT_GE(H5Tcommit_anon(file, type, H5P_DEFAULT, H5P_DEFAULT), 0);
+  const hid_t space = H5Screate(H5S_SCALAR);
+  const hid_t attribute =
+      H5Acreate_by_name(file, object, "evil", type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+  EXPECT_GE(attribute, 0);
+  H5Aclose(attribute);
+  H5Sclose(space);
+  H5Tclose(type);
+}
+
 struct Attack {
   const char* name;
   std::function<void(hid_t)> damage;
@@ -71,6 +100,7 @@ std::vector<Attack> attacks() {
       {"external_link",
        [](hid_t f) { H5Lcreate_external("/etc/passwd", "/x", f, "/tensors/evil", 0, 0); },
        {"\"evil\"", "external link"}},
+      {"user_defined_link", add_user_defined_link, {"\"evil\"", "user-defined link"}},
       {"root_link",
        [](hid_t f) { H5Lcreate_soft("/tensors", f, "/evil", 0, 0); },
        {"\"evil\"", "soft link"}},
@@ -150,6 +180,15 @@ std::vector<Attack> attacks() {
        {"\"evil\"", "element type"}},
       {"reference",
        [](hid_t f) { add_dataset(f, H5T_STD_REF_OBJ, {8}, early); },
+       {"\"evil\"", "element type"}},
+      {"enumeration",
+       [](hid_t f) {
+         const hid_t type = H5Tenum_create(H5T_STD_U8LE);
+         const uint8_t value = 1;
+         H5Tenum_insert(type, "a", &value);
+         add_dataset(f, type, {8}, early);
+         H5Tclose(type);
+       },
        {"\"evil\"", "element type"}},
       {"odd_float",
        [](hid_t f) {
@@ -252,7 +291,24 @@ std::vector<Attack> attacks() {
            set_numbers(f, "/tensors/norm", ("a" + std::to_string(i)).c_str(), {1}, true);
          }
        },
-       {"\"norm\"", "attributes"}},
+       {"\"norm\"", "73 attributes", "at most 64"}},
+      {"dense_attributes",
+       [](hid_t f) {
+         add_dataset(f, H5T_STD_U8LE, {8}, [](hid_t c) {
+           early(c);
+           H5Pset_attr_phase_change(c, 0, 0);
+         });
+         set_text(f, "/tensors/evil", "dtype", "uint8");
+       },
+       {"\"evil\"", "dense storage"}},
+      {"attribute_of_shared_type",
+       [](hid_t f) { add_attribute_of_shared_type(f, "/tensors/norm"); },
+       {"\"norm\"", "type or shape is shared"}},
+      {"long_text",
+       [](hid_t f) {
+         set_text(f, "/", "recipe_json", std::string((size_t{16} << 20) + 1, ' ').c_str());
+       },
+       {"a text is too long"}},
   };
 }
 

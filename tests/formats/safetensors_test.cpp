@@ -57,7 +57,7 @@ TEST(Safetensors, RoundTripsEveryElementType) {
 
 TEST(Safetensors, ReadsTheReferenceFiles) {
   const std::string path = std::string(PARE_REFERENCE_DIR) + "/golden/llama/golden.safetensors";
-  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not there";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no reference data: " << path;
   const auto file = SafetensorsFile::open(path);
   EXPECT_EQ(file.get("input_ids").dtype, DType::kI64);
   EXPECT_EQ(file.get("logits").dtype, DType::kF32);
