@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <bit>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 #include <random>
 #include <sstream>
+#include <string_view>
+#include <utility>
 
 #include "core/sha256.h"
 #include "pare/error.h"
@@ -17,22 +20,94 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(ErrorCode::kInputMissing, path + ": cannot be opened for reading");
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (file.bad() || !text) throw Error(ErrorCode::kInputMissing, path + ": reading failed");
-  return std::move(text).str();
-}
-
-bool ends_with_any(const std::string& path, std::initializer_list<const char*> endings) {
-  return std::any_of(endings.begin(), endings.end(),
-                     [&](const char* ending) { return path.ends_with(ending); });
-}
-
 [[noreturn]] void fail(const std::string& path, const std::string& what) {
   throw Error(ErrorCode::kInputMalformed, path + ": " + what);
+}
+
+std::string read_file(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    throw Error(ErrorCode::kInputMissing, path + ": is a folder; expected a file");
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(ErrorCode::kInputMissing, path + ": cannot be opened for reading");
+  std::string text;
+  std::vector<char> buffer(size_t{1} << 20);
+  do {
+    file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
+    text.append(buffer.data(), static_cast<size_t>(file.gcount()));
+  } while (file);
+  if (file.bad()) throw Error(ErrorCode::kInputMissing, path + ": reading failed");
+  if (text.empty()) fail(path, "is empty; expected text or token ids");
+  return text;
+}
+
+enum class Kind { kText, kJsonLines, kIds };
+
+// By the ending of the name, in upper or lower case.
+Kind kind_of(const std::string& path) {
+  std::string ending = std::filesystem::path(path).extension().string();
+  for (char& letter : ending) {
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  }
+  if (ending == ".jsonl") return Kind::kJsonLines;
+  if (ending == ".json" || ending == ".ids" || ending == ".tokens") return Kind::kIds;
+  return Kind::kText;
+}
+
+// Bytes of the code point at the beginning of `text`, or 0 when they are not UTF-8: Unicode 15,
+// table 3-7, which has neither overlong forms nor surrogates.
+size_t code_point_size(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const auto between = [&](size_t i, int low, int high) {
+    return i < text.size() && byte(i) >= low && byte(i) <= high;
+  };
+  const int first = byte(0);
+  if (first < 0x80) return 1;
+  if (first < 0xc2 || first > 0xf4) return 0;
+  if (first < 0xe0) return between(1, 0x80, 0xbf) ? 2 : 0;
+  const int low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+  const int high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+  if (!between(1, low, high) || !between(2, 0x80, 0xbf)) return 0;
+  if (first < 0xf0) return 3;
+  return between(3, 0x80, 0xbf) ? 4 : 0;
+}
+
+// Bytes that are no text would be tokenized all the same, and give numbers that mean nothing.
+void check_is_text(const std::string& text, const std::string& path) {
+  constexpr std::pair<std::string_view, const char*> kCompressed[] = {{"\x1f\x8b", "gzip"},
+                                                                      {"PK\x03\x04", "zip"},
+                                                                      {"\x28\xb5\x2f\xfd", "zstd"},
+                                                                      {"\xfd"
+                                                                       "7zXZ",
+                                                                       "xz"}};
+  for (const auto& [magic, name] : kCompressed) {
+    if (text.starts_with(magic)) {
+      fail(path, std::string("is compressed (") + name + "); give the file that is inside");
+    }
+  }
+  for (size_t at = 0; at < text.size();) {
+    const size_t size = code_point_size(std::string_view(text).substr(at));
+    if (text[at] == '\0') {
+      fail(path, "byte " + std::to_string(at) + " is NUL; expected text in UTF-8");
+    }
+    if (size == 0) {
+      fail(path, "byte " + std::to_string(at) + " does not continue valid UTF-8; expected text " +
+                     "in UTF-8, convert it first");
+    }
+    at += size;
+  }
+}
+
+// JSON lines under another name: as prose, the braces and keys would be scored too.
+void check_is_not_json_lines(const std::string& text, const std::string& path) {
+  const size_t begin = text.find_first_not_of(" \t\r\n");
+  if (begin == std::string::npos || text[begin] != '{') return;
+  const std::string line = text.substr(begin, text.find('\n', begin) - begin);
+  if (Json::parse(line, nullptr, false).is_object()) {
+    fail(path,
+         "the first line is a JSON object, which only a .jsonl file may hold; rename it to .jsonl");
+  }
 }
 
 std::vector<int32_t> ids_from_json(const Json& array, const std::string& where) {
@@ -116,9 +191,12 @@ Tokenizer load_tokenizer(const WeightSource& source) {
 TokenDocuments read_documents(const std::string& path, const WeightSource& source,
                               int64_t needed_tokens, uint64_t seed) {
   const std::string text = read_file(path);
+  check_is_text(text, path);
+  const Kind kind = kind_of(path);
+  if (kind != Kind::kJsonLines) check_is_not_json_lines(text, path);
   TokenDocuments result;
   result.text_sha256 = sha256_hex(std::string_view(text));
-  if (ends_with_any(path, {".json", ".ids", ".tokens"})) {
+  if (kind == Kind::kIds) {
     std::vector<std::vector<int32_t>> documents = parse_id_file(text, path);
     int64_t tokens = 0;
     for (const size_t index : reading_order(documents.size(), seed)) {
@@ -133,7 +211,7 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
     if (!tokenizer) tokenizer = load_tokenizer(source);
     return tokenizer->encode(document, /*add_special_tokens=*/true);
   };
-  if (!path.ends_with(".jsonl")) {
+  if (kind == Kind::kText) {
     result.documents.push_back(encode(text));
     return result;
   }

@@ -1,7 +1,8 @@
 // Text and token-id files as token ids.
 //
-// Accepted: .jsonl, one object a line with "text", or with "input_ids" (also "tokens"); .json or
-// .ids / .tokens, whitespace-separated or JSON arrays of ids; any other file is text.
+// The ending of the name, in upper or lower case, says what a file holds: .jsonl one object a line
+// with "text", or with "input_ids" (also "tokens"); .json, .ids and .tokens ids, separated by white
+// space or commas or as JSON arrays; any other file is text in UTF-8.
 //
 //   TokenDocuments documents = read_documents("c4.jsonl", tokenizer, /*needed_tokens=*/65536, 0);
 //   CalibrationSet set = make_windows(documents, 128, 512, "c4.jsonl");
@@ -27,7 +28,8 @@ struct TokenDocuments {
 /// Reads documents in the file's order, or shuffled by `seed` when it is not 0, until they hold
 /// `needed_tokens` (0: all of them). A plain text file is one document, tokenized in one call.
 /// Token ids are taken as they are. Throws Error(kInputMissing) or Error(kInputMalformed) naming
-/// the file and line.
+/// the file and line; what is no text at all (empty, compressed, NUL bytes, not UTF-8) and JSON
+/// lines under another ending are malformed.
 TokenDocuments read_documents(const std::string& path, const WeightSource& source,
                               int64_t needed_tokens, uint64_t seed);
 

@@ -6,10 +6,20 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
+#include "pare/error.h"
+
 namespace pare {
+namespace {
+
+// More than the processors of any machine; a larger number is a slip of the keyboard.
+constexpr size_t kMostThreads = 1024;
+
+}  // namespace
 
 struct ThreadPool::State {
   std::mutex mutex;
@@ -23,6 +33,16 @@ struct ThreadPool::State {
   std::exception_ptr failure;
   bool stopping = false;
   std::vector<std::thread> workers;
+
+  // Also what ends the workers that run already when a later one cannot be started.
+  ~State() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    work_ready.notify_all();
+    for (std::thread& worker : workers) worker.join();
+  }
 
   void run(size_t worker) {
     omp_set_num_threads(1);
@@ -54,20 +74,28 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(size_t threads) : state_(std::make_unique<State>()) {
-  if (threads == 0) threads = std::max(1U, std::thread::hardware_concurrency());
-  for (size_t i = 0; i < threads; ++i) {
-    state_->workers.emplace_back([state = state_.get(), i] { state->run(i); });
+  if (threads > kMostThreads) {
+    throw Error(ErrorCode::kUsage, "--threads: expected 0 ... " + std::to_string(kMostThreads) +
+                                       ", found " + std::to_string(threads) +
+                                       "; 0 takes all processors");
+  }
+  if (threads == 0) {
+    threads = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMostThreads);
+  }
+  state_->workers.reserve(threads);
+  try {
+    for (size_t i = 0; i < threads; ++i) {
+      state_->workers.emplace_back([state = state_.get(), i] { state->run(i); });
+    }
+  } catch (const std::system_error& error) {
+    throw Error(ErrorCode::kLimitExceeded,
+                "only " + std::to_string(state_->workers.size()) + " of " +
+                    std::to_string(threads) + " threads could be started (" + error.what() +
+                    "); give a smaller --threads, or raise the limit on processes or memory");
   }
 }
 
-ThreadPool::~ThreadPool() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->stopping = true;
-  }
-  state_->work_ready.notify_all();
-  for (std::thread& worker : state_->workers) worker.join();
-}
+ThreadPool::~ThreadPool() = default;
 
 size_t ThreadPool::size() const noexcept { return state_->workers.size(); }
 

@@ -16,7 +16,8 @@ namespace pare {
 
 class ThreadPool {
  public:
-  /// `threads` workers, at least one; 0 takes as many as the machine has processors.
+  /// `threads` workers, at least one; 0 takes as many as the machine has processors. Throws
+  /// Error(kUsage) above 1024, and Error(kLimitExceeded) when the system starts no more of them.
   explicit ThreadPool(size_t threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

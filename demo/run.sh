@@ -25,7 +25,7 @@ echo
 echo "==> Measuring all four against BF16 on demo/eval.txt"
 cd "$out"
 "$bin/accuracy-eval" --baseline "$here/model" fp8.h5 int8.h5 int4.h5 sparse24.h5 \
-  --text "$here/eval.txt" --ctx 256 --json eval.json >eval.txt
+  --text "$here/eval.txt" --ctx 256 --json eval.json --force >eval.txt
 echo
 cat eval.txt
 echo

@@ -1,11 +1,10 @@
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "calib/token_source.h"
+#include "core/process_memory.h"
 #include "core/progress_meter.h"
 #include "core/thread_pool.h"
 #include "eval/evaluated_model.h"
@@ -147,12 +146,6 @@ std::vector<std::string> find_warnings(const std::vector<EvaluatedModel>& models
   return warnings;
 }
 
-int64_t peak_rss_bytes() {
-  rusage used{};
-  getrusage(RUSAGE_SELF, &used);
-  return int64_t{used.ru_maxrss} * 1024;
-}
-
 }  // namespace
 
 EvaluateReport evaluate(const EvaluateOptions& options, const Callbacks& callbacks) {
@@ -205,7 +198,7 @@ EvaluateReport evaluate(const EvaluateOptions& options, const Callbacks& callbac
     result = summarize(scores[m], scores[0], text.windows);
     result.method = method;
   }
-  report.peak_rss_bytes = peak_rss_bytes();
+  report.peak_rss_bytes = peak_resident_bytes();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
 }

@@ -75,19 +75,15 @@ std::string model_name(const std::string& path) {
 ModelResult describe(const EvaluatedModel& model) {
   const WeightSource& source = *model.source;
   const Json recipe = recipe_of(model);
-  const std::set<std::string> unused(model.unused.begin(), model.unused.end());
   ModelResult result;
   result.name = model.name;
   result.qformat =
       recipe.contains("qformat") ? text_or(recipe, "qformat", "unknown") : stored_type(model);
   result.sparsity = text_or(recipe, "sparsity", "none");
-  for (const std::string& name : source.names()) {
-    // Left out are buffers, and the head of a model that uses its embedding instead.
-    if (!unused.contains(name)) result.parameters += element_count(source.shape(name));
-  }
-  result.bytes = source.stored_bytes();
-  result.bits_per_weight =
-      8.0 * static_cast<double>(result.bytes) / static_cast<double>(result.parameters);
+  const StoredSize size = stored_size(source, model.unused);
+  result.parameters = size.parameters;
+  result.bytes = size.bytes;
+  result.bits_per_weight = size.bits_per_weight();
   result.sha256 = source.sha256();
   return result;
 }

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/progress_meter.h"
 #include "core/thread_pool.h"
 #include "eval/precision.h"
 #include "formats/safetensors.h"
@@ -55,7 +56,7 @@ std::vector<float> read_logits(const SafetensorsFile& golden, const std::string&
 }  // namespace
 
 VerifyReport verify(const std::string& golden_path, const std::string& model,
-                    const std::string& precision_name, int threads) {
+                    const std::string& precision_name, int threads, const Callbacks& callbacks) {
   const Precision precision = parse_precision(precision_name);
   if (threads < 0) throw Error(ErrorCode::kUsage, "the number of threads is negative");
   const SafetensorsFile golden = SafetensorsFile::open(golden_path);
@@ -67,9 +68,15 @@ VerifyReport verify(const std::string& golden_path, const std::string& model,
       read_logits(golden, golden_path, {ids.batch, ids.length, graph.vocab_size});
 
   ThreadPool pool(static_cast<size_t>(threads));
+  // The head costs about as much as a block.
+  ProgressMeter meter(callbacks, static_cast<double>(graph.blocks.size() + 1));
   std::vector<float> hidden(static_cast<size_t>(ids.batch * ids.length * graph.hidden_size));
   embed_tokens(graph, *source, ids.ids, hidden.data());
-  for (const BlockGraph& block : graph.blocks) {
+  for (size_t index = 0; index < graph.blocks.size(); ++index) {
+    meter.phase("verify", "layer " + std::to_string(index + 1) + " of " +
+                              std::to_string(graph.blocks.size()));
+    meter.check_cancelled();
+    const BlockGraph& block = graph.blocks[index];
     const BlockWeights weights = load_block(block, *source, precision);
     const RotaryTable rotary = make_rotary_table(block.rotary, ids.length);
     const BlockRunner runner(block, weights, rotary, precision);
@@ -78,7 +85,9 @@ VerifyReport verify(const std::string& golden_path, const std::string& model,
       runner.run(hidden.data() + static_cast<int64_t>(sequence) * ids.length * graph.hidden_size,
                  ids.length, workspace, {});
     });
+    meter.advance(1);
   }
+  meter.phase("verify", "head");
 
   const ModelHead head(graph, *source, precision);
   LogitsWorkspace workspace;
@@ -88,6 +97,7 @@ VerifyReport verify(const std::string& golden_path, const std::string& model,
   double norm = 0;
   int64_t agree = 0;
   for (int64_t position = 0; position < ids.batch * ids.length; ++position) {
+    meter.check_cancelled();
     const std::span<const float> found =
         head.logits(hidden.data() + position * graph.hidden_size, 1, workspace);
     const float* wanted = expected.data() + position * graph.vocab_size;

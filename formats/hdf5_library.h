@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -27,6 +28,7 @@ class Hdf5Session {
   std::unique_lock<std::mutex> lock_;
   int (*printer_)(int64_t, void*) = nullptr;
   void* printer_data_ = nullptr;
+  int exceptions_ = std::uncaught_exceptions();
 };
 
 /// Owns one identifier of the library. REQUIRES: destroyed inside a session.

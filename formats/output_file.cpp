@@ -42,9 +42,10 @@ std::string without_slash(std::string path) {
 }
 
 void check_place(const std::string& path) {
+  const std::string folder = folder_of(without_slash(path));
   std::error_code ignored;
-  if (!fs::is_directory(folder_of(path), ignored)) {
-    fail(path, "its folder " + folder_of(path) + " does not exist; create it first");
+  if (!fs::is_directory(folder, ignored)) {
+    fail(path, "its folder " + folder + " does not exist; create it first");
   }
 }
 
@@ -149,6 +150,18 @@ Descriptor claim_folder(const std::string& path, const std::string& temporary, b
 }
 
 }  // namespace
+
+void check_output_place(const std::string& path, bool folder, bool force) {
+  check_place(path);
+  if (folder) {
+    check_replaceable(without_slash(path), force);
+  } else {
+    check_free(path, force);
+  }
+  if (::access(folder_of(without_slash(path)).c_str(), W_OK | X_OK) != 0) {
+    fail_write(path, "writing to its folder", errno);
+  }
+}
 
 void fail_write(const std::string& path, const std::string& what, int error_number) {
   std::string message = path + ": " + what + " failed: " + std::strerror(error_number);

@@ -21,6 +21,10 @@ namespace pare {
 /// there is.
 [[noreturn]] void fail_write(const std::string& path, const std::string& what, int error_number);
 
+/// Throws Error(kWriteFailed) where OutputFile, or with `folder` OutputFolder, would. Writes
+/// nothing.
+void check_output_place(const std::string& path, bool folder, bool force);
+
 /// Owns an open file descriptor.
 class Descriptor {
  public:

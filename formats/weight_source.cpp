@@ -36,6 +36,18 @@ std::unique_ptr<WeightSource> open_folder(const std::string& path) {
 
 }  // namespace
 
+StoredSize stored_size(const WeightSource& source, const std::vector<std::string>& unused) {
+  StoredSize size{.parameters = 0, .bytes = source.stored_bytes()};
+  for (const std::string& name : source.names()) {
+    size.parameters += element_count(source.shape(name));
+  }
+  for (const std::string& name : unused) {
+    size.parameters -= element_count(source.shape(name));
+    size.bytes -= source.stored_bytes(name);
+  }
+  return size;
+}
+
 std::unique_ptr<WeightSource> open_weight_source(const std::string& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);

@@ -69,6 +69,19 @@ class WeightSource {
   virtual const std::string& recipe_json() const = 0;
 };
 
+struct StoredSize {
+  int64_t parameters = 0;
+  int64_t bytes = 0;
+
+  double bits_per_weight() const {
+    return parameters == 0 ? 0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters);
+  }
+};
+
+/// Parameters and stored bytes of the model itself: all tensors but `unused`, which are buffers, or
+/// the stored head of a model that uses its embedding instead.
+StoredSize stored_size(const WeightSource& source, const std::vector<std::string>& unused);
+
 /// Opens a folder with config.json and safetensors, an .h5 checkpoint, or a folder of .h5 shards.
 /// Throws Error(kInputMissing) when there is nothing at `path`, Error(kInputMalformed) when what
 /// is there is neither or is damaged.

@@ -193,15 +193,15 @@ CompressedWeight round_weight(const WorkingLinear& linear, const Pruned& pruned,
   return weight;
 }
 
-double decibel(double signal, double noise) {
-  if (noise <= 0) return 999;
+std::optional<double> decibel(double signal, double noise) {
+  if (noise <= 0) return std::nullopt;
   return 10 * std::log10(signal / noise);
 }
 
 // Signal-to-noise ratio of the layer's output on the sampled tokens, run as deployed; without
 // calibration, of the weights themselves.
-double measure_sqnr(const WorkingLinear& linear, const CompressedWeight& weight,
-                    const InputStatistics& statistics) {
+std::optional<double> measure_sqnr(const WorkingLinear& linear, const CompressedWeight& weight,
+                                   const InputStatistics& statistics) {
   const int64_t out = linear.out_features;
   const int64_t in = linear.in_features;
   double signal = 0;
@@ -290,7 +290,6 @@ void compress_set(const WorkingBlock& working, const SharingSet& set, const JobP
 void keep_linear(const WorkingLinear& linear, const WeightSource& source, CompressedBlock& result) {
   result.dense.push_back(copy_dense(source, linear.name + ".weight"));
   LayerReport report = make_report(linear);
-  report.sqnr_db = 999;
   report.bytes = static_cast<int64_t>(result.dense.back().bytes.size());
   result.layers.push_back(std::move(report));
 }

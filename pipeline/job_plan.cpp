@@ -12,6 +12,8 @@
 namespace pare {
 namespace {
 
+constexpr int64_t kMostTokens = int64_t{1} << 32;  // of calibration: keeps products in range
+
 std::regex compile(const std::string& pattern) {
   try {
     return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
@@ -30,6 +32,8 @@ void check_options(const QuantizeOptions& options) {
               std::to_string(options.awq_block_size));
   require(options.calibration_size > 0, "calib_size must be at least 1");
   require(options.calibration_seqlen > 0, "calib_seqlen must be at least 1");
+  require(options.calibration_size <= kMostTokens / options.calibration_seqlen,
+          "calib_size times calib_seqlen must be at most " + std::to_string(kMostTokens));
   require(options.smooth_strength <= 1, "smooth_strength must be at most 1");
   require(options.sparsegpt_damping > 0 && options.sparsegpt_damping < 1,
           "sparsegpt_damping must be between 0 and 1");
@@ -153,6 +157,40 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
                                        options.sparsity + " needs calibration text: give --calib");
   }
   return plan;
+}
+
+std::vector<std::string> options_without_effect(const JobPlan& plan) {
+  const QuantizeOptions& options = plan.options;
+  const QuantizeOptions usual;
+  bool int4 = false;
+  bool clipped = false;
+  bool smoothed = false;
+  bool int8_activations = false;
+  for (const auto& [name, linear] : plan.linears) {
+    int4 = int4 || linear.format->weight == WeightFormat::kInt4;
+    clipped = clipped || linear.format->search_clip;
+    smoothed = smoothed || linear.format->scaling == ScalingMethod::kSmoothQuant;
+    int8_activations =
+        int8_activations || linear.format->activation == ActivationFormat::kInt8Static;
+  }
+  std::vector<std::string> warnings;
+  const auto check = [&](const char* key, bool changed, bool used, const char* users) {
+    const auto& named = options.explicit_options;
+    const bool given = changed || std::find(named.begin(), named.end(), key) != named.end();
+    if (given && !used) {
+      warnings.push_back(std::string("option ") + key + " has no effect: no layer is " + users);
+    }
+  };
+  check("awq_block_size", options.awq_block_size != usual.awq_block_size, int4, "INT4");
+  check("symmetric", options.symmetric != usual.symmetric, int4, "INT4");
+  check("clip", options.clip != usual.clip, clipped, "int4_awq");
+  check("smooth_strength",
+        options.smooth != usual.smooth || options.smooth_strength != usual.smooth_strength,
+        smoothed, "int8_sq");
+  check("dynamic_activations", options.dynamic_activations, int8_activations, "int8_sq");
+  check("sparsegpt_damping", options.sparsegpt_damping != usual.sparsegpt_damping, plan.needs_gram,
+        "solved on a Gram matrix");
+  return warnings;
 }
 
 std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,

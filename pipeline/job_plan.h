@@ -60,6 +60,10 @@ struct JobPlan {
 /// naming the layer.
 JobPlan make_plan(const QuantizeOptions& options, const ModelGraph& graph);
 
+/// One warning for each option that differs from its default, or is named in explicit_options, and
+/// that nothing in this job uses.
+std::vector<std::string> options_without_effect(const JobPlan& plan);
+
 /// The plan as it is stored in the checkpoint: everything that decides the numbers, nothing else.
 std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
                         const std::string& ids_sha256);

@@ -1,7 +1,6 @@
 #include "pare/quantize.h"
 
 #include <malloc.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -12,6 +11,7 @@
 
 #include "calib/statistics_collector.h"
 #include "calib/token_source.h"
+#include "core/process_memory.h"
 #include "core/progress_meter.h"
 #include "core/thread_pool.h"
 #include "formats/checkpoint_writer.h"
@@ -22,6 +22,7 @@
 #include "model/input_groups.h"
 #include "model/model_head.h"
 #include "pare/error.h"
+#include "pare/version.h"
 #include "pipeline/compress_block.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/source_check.h"
@@ -57,8 +58,14 @@ class Job {
 
   QuantizeReport run() {
     check_before();
-    if (plan_.options.dry_run) return finish_plan();
     read_calibration();
+    if (plan_.options.dry_run) {
+      const QuantizeOptions& options = plan_.options;
+      if (!options.work_dir.empty()) {
+        check_work_folder(options.work_dir, job_json(), options.resume);
+      }
+      return finish_plan();
+    }
     std::optional<WorkFolder> work = open_work_folder();
     CheckpointWriter writer(plan_.options.output, make_header(), plan_.options.force);
     write_other(writer, graph_.embedding);
@@ -74,8 +81,11 @@ class Job {
     if (work) work->remove(graph_.blocks.size());
     report_.output = file.path;
     report_.sha256 = file.sha256;
-    report_.bytes = file.bytes;
-    return finish_report(open_weight_source(file.path)->stored_bytes());
+    report_.file_bytes = file.bytes;
+    const StoredSize size = stored_size(*open_weight_source(file.path), unused_);
+    report_.bytes = size.bytes;
+    report_.bits_per_weight = size.bits_per_weight();
+    return finish_report();
   }
 
  private:
@@ -100,7 +110,10 @@ class Job {
     for (const std::string& name : unused_) {
       warn("tensor \"" + name + "\" is not used by the model; it is copied as it is");
     }
-    if (!options.dry_run) check_output(options);
+    for (const std::string& warning : options_without_effect(plan_)) warn(warning);
+    if (!options.dry_run || !options.output.empty()) {
+      check_output(options, planned_size(plan_layers()).bytes);
+    }
     report_.planned_memory_bytes =
         planned_memory(plan_, graph_, static_cast<int64_t>(pool_.size()));
     if (options.max_memory > 0 && report_.planned_memory_bytes > options.max_memory) {
@@ -146,17 +159,20 @@ class Job {
     return header;
   }
 
-  std::optional<WorkFolder> open_work_folder() {
+  std::string job_json() const {
+    return nlohmann::json{
+        {"schema", "pare.job/1"},
+        {"pare", version()},  // Another version may compute otherwise.
+        {"source_sha256", source_->sha256()},
+        {"recipe", recipe_json(plan_, text_sha256_, windows_.ids_sha256)},
+    }
+        .dump(2);
+  }
+
+  std::optional<WorkFolder> open_work_folder() const {
     const QuantizeOptions& options = plan_.options;
     if (options.work_dir.empty()) return std::nullopt;
-    const std::string job =
-        nlohmann::json{
-            {"schema", "pare.job/1"},
-            {"source_sha256", source_->sha256()},
-            {"recipe", recipe_json(plan_, text_sha256_, windows_.ids_sha256)},
-        }
-            .dump(2);
-    return WorkFolder(options.work_dir, job, options.resume);
+    return WorkFolder(options.work_dir, job_json(), options.resume);
   }
 
   void start_hidden() {
@@ -271,9 +287,8 @@ class Job {
     source_->release({name});
   }
 
-  // A dry run: what would be written, without writing it.
-  QuantizeReport finish_plan() {
-    int64_t bytes = 0;
+  std::vector<LayerReport> plan_layers() const {
+    std::vector<LayerReport> layers;
     for (const BlockGraph& one : graph_.blocks) {
       for (const Op& op : one.ops) {
         if (op.kind != OpKind::kLinear) continue;
@@ -287,27 +302,33 @@ class Job {
         layer.bytes = linear.changes()
                           ? planned_bytes(plan_, linear, layer.shape[0], layer.shape[1])
                           : source_->stored_bytes(name + ".weight");
-        bytes += layer.bytes - source_->stored_bytes(name + ".weight");
-        report_.layers.push_back(std::move(layer));
+        layers.push_back(std::move(layer));
       }
     }
-    bytes += source_->stored_bytes();
-    report_.output = plan_.options.output;
-    report_.bytes = bytes;
-    return finish_report(bytes);
+    return layers;
   }
 
-  QuantizeReport finish_report(int64_t stored_bytes) {
-    int64_t parameters = 0;
-    for (const std::string& name : source_->names()) {
-      parameters += element_count(source_->shape(name));
+  StoredSize planned_size(const std::vector<LayerReport>& layers) const {
+    StoredSize size = stored_size(*source_, unused_);
+    for (const LayerReport& layer : layers) {
+      size.bytes += layer.bytes - source_->stored_bytes(layer.name + ".weight");
     }
-    report_.bits_per_weight =
-        8.0 * static_cast<double>(stored_bytes) / static_cast<double>(parameters);
+    return size;
+  }
+
+  // A dry run: what would be written, without writing it.
+  QuantizeReport finish_plan() {
+    report_.layers = plan_layers();
+    const StoredSize size = planned_size(report_.layers);
+    report_.output = plan_.options.output;
+    report_.bytes = size.bytes;
+    report_.bits_per_weight = size.bits_per_weight();
+    return finish_report();
+  }
+
+  QuantizeReport finish_report() {
     report_.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    report_.peak_rss_bytes = int64_t{usage.ru_maxrss} * 1024;
+    report_.peak_rss_bytes = peak_resident_bytes();
     report_.phase_seconds.assign(phase_seconds_.begin(), phase_seconds_.end());
     return std::move(report_);
   }

@@ -1,5 +1,6 @@
 #include "pipeline/recipe_file.h"
 
+#include <algorithm>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -75,7 +76,14 @@ QuantizeOptions apply_recipe_file(const QuantizeOptions& options) {
   // What a stored recipe says beside options.
   const std::set<std::string> remarks = {"schema", "calibration", "unquantized"};
   QuantizeOptions result = options;
-  for (const auto& [key, value] : json.items()) {
+  // A stored recipe keeps apart how much text it was calibrated on; which text is not in it.
+  Json values = json;
+  if (json.contains("calibration") && json["calibration"].is_object()) {
+    for (const char* key : {"calib_size", "calib_seqlen", "seed"}) {
+      if (json["calibration"].contains(key)) values[key] = json["calibration"][key];
+    }
+  }
+  for (const auto& [key, value] : values.items()) {
     if (remarks.contains(key)) continue;
     const auto setter = setters().find(key);
     if (setter == setters().end()) {
@@ -83,9 +91,12 @@ QuantizeOptions apply_recipe_file(const QuantizeOptions& options) {
       for (const auto& [name, unused] : setters()) known += " " + name;
       fail("key \"" + key + "\" is not known; known:" + known);
     }
+    const bool given = std::find(options.explicit_options.begin(), options.explicit_options.end(),
+                                 key) != options.explicit_options.end();
+    QuantizeOptions ignored;  // A value that does not count is checked all the same.
     bool fits = false;
     try {
-      fits = setter->second(value, result);
+      fits = setter->second(value, given ? ignored : result);
     } catch (const Json::exception&) {
       // An array of something else.
     }

@@ -5,7 +5,8 @@
 
 namespace pare {
 
-/// `options` with the values of the file options.recipe, where `options` still holds its default.
+/// `options` with the values of the file options.recipe, where `options` still holds its default
+/// and does not name the key in explicit_options.
 /// Keys are the names of the options ("qformat", "calib_size", …); a recipe stored in a checkpoint
 /// is accepted too. Throws Error(kInputMissing), or Error(kInputMalformed) for a key that is not
 /// known or a value of another type.

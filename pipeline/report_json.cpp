@@ -9,7 +9,7 @@ nlohmann::json layers_to_json(const std::vector<LayerReport>& layers) {
                     {"shape", layer.shape},
                     {"qformat", layer.qformat},
                     {"detail", layer.detail},
-                    {"sqnr_db", layer.sqnr_db},
+                    {"sqnr_db", layer.sqnr_db ? nlohmann::json(*layer.sqnr_db) : nlohmann::json()},
                     {"sparsity", layer.sparsity},
                     {"bytes", layer.bytes},
                     {"seconds", layer.seconds}});
@@ -25,7 +25,7 @@ std::vector<LayerReport> layers_from_json(const nlohmann::json& json) {
     entry.at("shape").get_to(layer.shape);
     entry.at("qformat").get_to(layer.qformat);
     entry.at("detail").get_to(layer.detail);
-    entry.at("sqnr_db").get_to(layer.sqnr_db);
+    if (!entry.at("sqnr_db").is_null()) layer.sqnr_db = entry.at("sqnr_db").get<double>();
     entry.at("sparsity").get_to(layer.sparsity);
     entry.at("bytes").get_to(layer.bytes);
     entry.at("seconds").get_to(layer.seconds);
@@ -42,6 +42,7 @@ std::string to_json(const QuantizeReport& report) {
       {"output", report.output},
       {"sha256", report.sha256},
       {"bytes", report.bytes},
+      {"file_bytes", report.file_bytes},
       {"bits_per_weight", report.bits_per_weight},
       {"seconds", report.seconds},
       {"peak_rss_bytes", report.peak_rss_bytes},

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "formats/output_file.h"
 #include "kernels/codec.h"
 #include "model/block_runner.h"
 #include "pare/error.h"
@@ -61,20 +62,19 @@ void check_source_finite(const ModelGraph& graph, const WeightSource& source, Th
   }
 }
 
-void check_output(const QuantizeOptions& options) {
-  const fs::path output(options.output);
+void check_output(const QuantizeOptions& options, int64_t planned_bytes) {
   if (options.output.empty()) throw Error(ErrorCode::kUsage, "no output is given");
   std::error_code error;
-  if (fs::equivalent(output, options.model, error)) {
+  if (fs::equivalent(options.output, options.model, error)) {
     throw Error(ErrorCode::kUsage, options.output + ": output and model are the same");
   }
-  if (fs::exists(output, error) && !options.force) {
+  check_output_place(options.output, !options.output.ends_with(".h5"), options.force);
+  const fs::path folder = fs::absolute(options.output).parent_path();
+  const fs::space_info space = fs::space(folder, error);
+  if (!error && space.available < static_cast<uintmax_t>(planned_bytes)) {
     throw Error(ErrorCode::kWriteFailed,
-                options.output + ": exists already; add --force to replace it");
-  }
-  const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder, error)) {
-    throw Error(ErrorCode::kWriteFailed, folder.string() + ": is not a folder; create it first");
+                options.output + ": needs about " + std::to_string(planned_bytes) + " bytes, but " +
+                    std::to_string(space.available) + " are free in " + folder.string());
   }
 }
 

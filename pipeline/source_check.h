@@ -15,7 +15,8 @@ void check_source_finite(const ModelGraph& graph, const WeightSource& source, Th
                          ProgressMeter& meter);
 
 /// Throws Error(kUsage) when the output is missing or is the model itself, Error(kWriteFailed)
-/// when it exists and `force` is not set, or its folder does not.
-void check_output(const QuantizeOptions& options);
+/// when it exists and `force` is not set, its folder does not exist or cannot be written to, or
+/// fewer than `planned_bytes` are free there.
+void check_output(const QuantizeOptions& options, int64_t planned_bytes);
 
 }  // namespace pare

@@ -1,8 +1,13 @@
 #include "pipeline/work_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <sstream>
 
 #include "formats/checkpoint_reader.h"
@@ -14,18 +19,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Under a temporary name first: a file under its own name is complete.
+// A file under its own name is complete.
 void write_text(const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp";
-  {
-    std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-    file << text;
-    file.flush();
-    if (!file) throw Error(ErrorCode::kWriteFailed, path + ": cannot be written");
-  }
-  std::error_code error;
-  fs::rename(temporary, path, error);
-  if (error) throw Error(ErrorCode::kWriteFailed, path + ": " + error.message());
+  OutputFile file(path, /*force=*/true);
+  file.append(std::as_bytes(std::span(text)));
+  file.commit();
 }
 
 std::optional<std::string> read_text(const std::string& path) {
@@ -38,33 +36,43 @@ std::optional<std::string> read_text(const std::string& path) {
 
 }  // namespace
 
-WorkFolder::WorkFolder(const std::string& path, const std::string& job_json, bool resume)
-    : path_(path), job_json_(job_json) {
+void check_work_folder(const std::string& path, const std::string& job_json, bool resume) {
   const std::string job_path = path + "/job.json";
   const std::optional<std::string> earlier = read_text(job_path);
-  if (resume) {
-    if (!earlier) {
-      throw Error(ErrorCode::kInputMissing,
-                  job_path + ": not found, there is nothing to resume; run without --resume");
-    }
-    if (*earlier != job_json) {
-      throw Error(ErrorCode::kUsage,
-                  job_path +
-                      ": describes another job (model, options or calibration differ); "
-                      "resume with the options of the first run, or use another folder");
-    }
-    return;
-  }
-  if (earlier) {
+  if (!resume) {
+    if (!earlier) return;
     throw Error(ErrorCode::kWriteFailed,
                 job_path +
                     ": the folder holds a job already; add --resume to go on, or use "
                     "another folder");
   }
+  if (!earlier) {
+    throw Error(ErrorCode::kInputMissing,
+                job_path + ": not found, there is nothing to resume; run without --resume");
+  }
+  if (*earlier != job_json) {
+    throw Error(ErrorCode::kUsage,
+                job_path +
+                    ": describes another job (model, options, calibration or pare's version "
+                    "differ); resume with the options of the first run, or use another folder");
+  }
+}
+
+WorkFolder::WorkFolder(const std::string& path, const std::string& job_json, bool resume)
+    : path_(path), job_json_(job_json) {
+  check_work_folder(path, job_json, resume);
   std::error_code error;
   fs::create_directories(path, error);
   if (error) throw Error(ErrorCode::kWriteFailed, path + ": " + error.message());
-  write_text(job_path, job_json);
+  lock_ = Descriptor(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (lock_.get() < 0 || ::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) {
+      throw Error(ErrorCode::kWriteFailed,
+                  path + ": another process works in this folder now; wait for it or use another");
+    }
+    fail_write(path, "locking", errno);
+  }
+  if (!resume) write_text(path + "/job.json", job_json);
 }
 
 std::string WorkFolder::layer_path(size_t index, const char* ending) const {

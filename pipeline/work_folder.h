@@ -7,16 +7,20 @@
 #include <optional>
 #include <string>
 
+#include "formats/output_file.h"
 #include "model/block_graph.h"
 #include "pipeline/compressed_block.h"
 
 namespace pare {
 
+/// Throws Error(kInputMissing) when there is nothing to resume, Error(kUsage) when the folder
+/// belongs to another job, Error(kWriteFailed) when it holds a job already and `resume` is false.
+void check_work_folder(const std::string& path, const std::string& job_json, bool resume);
+
 class WorkFolder {
  public:
-  /// Creates the folder, or with `resume` opens it. Throws Error(kInputMissing) when there is
-  /// nothing to resume, Error(kUsage) when it belongs to another job, Error(kWriteFailed) when it
-  /// cannot be written or holds a job already and `resume` is false.
+  /// Creates the folder, or with `resume` opens it, and keeps other processes out of it. Throws as
+  /// check_work_folder(), and Error(kWriteFailed) when it cannot be written or is in use.
   WorkFolder(const std::string& path, const std::string& job_json, bool resume);
 
   /// The block, if it is finished.
@@ -32,6 +36,7 @@ class WorkFolder {
 
   std::string path_;
   std::string job_json_;
+  Descriptor lock_;
 };
 
 }  // namespace pare

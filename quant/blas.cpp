@@ -1,7 +1,5 @@
 #include "quant/blas.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 
 extern "C" {
@@ -15,20 +13,17 @@ void dpotrs_(const char* triangle, const int* n, const int* right_sides, const d
 
 namespace pare {
 
-void gemm(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t a_stride,
-          const float* b, int64_t b_stride, float beta, float* c, int64_t c_stride) {
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<blasint>(m),
-              static_cast<blasint>(n), static_cast<blasint>(k), alpha, a,
-              static_cast<blasint>(a_stride), b, static_cast<blasint>(b_stride), beta, c,
-              static_cast<blasint>(c_stride));
-}
-
 void add_gram_rows(std::span<const float> a, int64_t rows, int64_t n, int64_t begin, int64_t end,
                    std::span<float> c) {
-  const auto order = static_cast<blasint>(n);
-  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, static_cast<blasint>(end - begin), order,
-              static_cast<blasint>(rows), 1.0F, a.data() + begin, order, a.data(), order, 1.0F,
-              c.data() + begin * n, order);
+  sgemm({.m = end - begin,
+         .n = n,
+         .k = rows,
+         .transpose_a = true,
+         .lda = n,
+         .ldb = n,
+         .ldc = n,
+         .beta = 1},
+        a.data() + begin, a.data(), c.data() + begin * n);
 }
 
 bool invert_to_upper_factor(std::span<double> matrix, int64_t n) {

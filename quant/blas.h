@@ -12,10 +12,6 @@
 
 namespace pare {
 
-/// c [m, n] = alpha × a [m, k] · b [k, n] + beta × c; each matrix with its row stride.
-void gemm(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t a_stride,
-          const float* b, int64_t b_stride, float beta, float* c, int64_t c_stride);
-
 /// Rows [begin, end) of c [n, n] += aᵀ · a, for a [rows, n].
 void add_gram_rows(std::span<const float> a, int64_t rows, int64_t n, int64_t begin, int64_t end,
                    std::span<float> c);

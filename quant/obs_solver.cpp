@@ -90,9 +90,16 @@ class RowBlock {
       }
       const int64_t next = first + count;
       if (next == columns) break;
-      gemm(end_ - begin_, columns - next, count, -1.0F, errors.data(), block_columns,
-           problem_.factor->upper.data() + first * columns + next, columns, 1.0F,
-           solution_.weight.data() + begin_ * columns + next, columns);
+      sgemm({.m = end_ - begin_,
+             .n = columns - next,
+             .k = count,
+             .lda = block_columns,
+             .ldb = columns,
+             .ldc = columns,
+             .alpha = -1,
+             .beta = 1},
+            errors.data(), problem_.factor->upper.data() + first * columns + next,
+            solution_.weight.data() + begin_ * columns + next);
     }
   }
 

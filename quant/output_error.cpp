@@ -35,8 +35,14 @@ void row_errors(std::span<const float> delta, int64_t rows, int64_t columns, con
                 int64_t stride, std::vector<float>& product, std::span<double> errors) {
   product.resize(static_cast<size_t>(rows * columns));
   if (stride > 0) {
-    gemm(rows, columns, columns, 1.0F, delta.data(), columns, gram, stride, 0.0F, product.data(),
-         columns);
+    sgemm({.m = rows,
+           .n = columns,
+           .k = columns,
+           .lda = columns,
+           .ldb = stride,
+           .ldc = columns,
+           .beta = 0},
+          delta.data(), gram, product.data());
   } else {
     for (int64_t row = 0; row < rows; ++row) {
       const float* in = delta.data() + row * columns;

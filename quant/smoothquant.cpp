@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "core/dtype.h"
+#include "kernels/codec.h"
 #include "pare/error.h"
 #include "quant/blas.h"
 #include "quant/grid_rounding.h"
@@ -50,9 +50,7 @@ class Objective {
     weight_gram_ = weight_gram(group, pool);
     energy_ = output_energy(group, gram_, pool);
     sample_.resize(group.statistics->sample.size());
-    for (size_t i = 0; i < sample_.size(); ++i) {
-      sample_[i] = bf16_to_f32(group.statistics->sample[i]);
-    }
+    bf16_to_f32(group.statistics->sample, sample_);
   }
 
   double energy() const noexcept { return energy_; }

@@ -59,8 +59,14 @@ class ConjugateGradients {
  private:
   /// product_ ← matrix · H on the kept positions.
   void multiply(const std::vector<float>& matrix) {
-    gemm(rows_, columns_, columns_, 1.0F, matrix.data(), columns_, gram_.data(), columns_, 0.0F,
-         product_.data(), columns_);
+    sgemm({.m = rows_,
+           .n = columns_,
+           .k = columns_,
+           .lda = columns_,
+           .ldb = columns_,
+           .ldc = columns_,
+           .beta = 0},
+          matrix.data(), gram_.data(), product_.data());
     for (size_t i = 0; i < product_.size(); ++i) {
       if (keep_[i] == 0) product_[i] = 0;
     }

@@ -27,6 +27,7 @@ struct Command {
   std::string max_loss;
   std::string max_memory;
   std::string progress = "auto";
+  bool force = false;
   bool quiet = false;
   bool version = false;
   bool help = false;
@@ -49,7 +50,9 @@ void describe(CLI::App& app, Command& command) {
   group = "Task";
   add("--tasks", command.tasks, "NAME[,NAME]", "What to measure; perplexity in this version")
       ->capture_default_str();
-  add("--text", options.text, "FILE", "Text or token ids to score");
+  add("--text", options.text, "FILE",
+      "What to score: text, .jsonl with \"text\" or \"input_ids\", or token ids in .json, .ids, "
+      ".tokens");
   add("--ctx", options.ctx, "TOKENS", "Length of a window; the tail is dropped")
       ->capture_default_str();
   add("--limit", options.limit, "N", "Only so many windows, or that share when below 1; 0: all")
@@ -61,6 +64,7 @@ void describe(CLI::App& app, Command& command) {
 
   group = "Output";
   add("--json", command.json, "FILE", "Result as JSON; - prints it instead of the table");
+  flag("--force", command.force, "Replace an existing --json FILE, after success only");
 
   group = "Running";
   add("-t,--threads", options.threads, "N", "0: all processors; never changes the result")
@@ -84,22 +88,43 @@ std::string help(const CLI::App& app) {
                     "accuracy-eval --verify golden.safetensors llama-8b --precision fp32"});
 }
 
-void resolve(Command& command) {
+/// --verify compares logits: what is about scoring a text would be ignored.
+void check_verify(const CLI::App& app, const Command& command) {
+  std::vector<std::string> typed;
+  for (const char* name :
+       {"--baseline", "--text", "--tasks", "--ctx", "--limit", "--max-loss", "--max-memory"}) {
+    if (app.count(name) > 0) typed.emplace_back(name);
+  }
+  if (!typed.empty()) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--verify does not go with {}: leave {} out", fmt::join(typed, ", "),
+                            typed.size() == 1 ? "it" : "them"));
+  }
+  if (command.options.candidates.size() != 1) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--verify takes one model, found {}; usage: accuracy-eval --verify "
+                            "GOLDEN.safetensors MODEL_DIR",
+                            command.options.candidates.size()));
+  }
+}
+
+void resolve(const CLI::App& app, Command& command) {
   EvaluateOptions& options = command.options;
   options.tasks = split_list(command.tasks);
   if (options.tasks.empty()) {
     throw Error(ErrorCode::kUsage, "--tasks: expected a name, for example perplexity");
   }
+  for (const std::string& task : options.tasks) {
+    check_choice(task, {"perplexity"}, "--tasks",
+                 {"mmlu", "hellaswag", "piqa", "arc_easy", "arc_challenge", "winogrande", "boolq",
+                  "lambada"});
+  }
   check_choice(options.precision, {"bf16", "fp32"}, "--precision");
-  if (!command.max_memory.empty()) {
+  if (app.count("--max-memory") > 0) {
     options.max_memory = parse_size(command.max_memory, "--max-memory");
   }
-  if (!command.golden.empty()) {
-    if (options.candidates.size() != 1 || !options.baseline.empty()) {
-      throw Error(ErrorCode::kUsage,
-                  "--verify takes one model and no --baseline; usage: accuracy-eval --verify "
-                  "GOLDEN.safetensors MODEL_DIR");
-    }
+  if (app.count("--verify") > 0) {
+    check_verify(app, command);
     return;
   }
   if (options.baseline.empty()) {
@@ -110,7 +135,7 @@ void resolve(Command& command) {
   if (options.text.empty()) {
     throw Error(ErrorCode::kUsage, "no text given; add --text FILE");
   }
-  if (!command.max_loss.empty() && options.candidates.empty()) {
+  if (app.count("--max-loss") > 0 && options.candidates.empty()) {
     throw Error(ErrorCode::kUsage, "--max-loss needs a candidate to judge");
   }
 }
@@ -200,31 +225,42 @@ int run(std::vector<std::string> arguments) {
     write_stdout(version_details());
     return 0;
   }
-  resolve(command);
+  resolve(app, command);
   const EvaluateOptions& options = command.options;
   double max_loss = -1;
-  if (!command.max_loss.empty()) max_loss = parse_percent(command.max_loss, "--max-loss");
+  if (app.count("--max-loss") > 0) max_loss = parse_percent(command.max_loss, "--max-loss");
   const ProgressMode mode = parse_progress_mode(command.progress);
   std::optional<ReportFile> file;
   const bool json_on_stdout = command.json == "-";
-  if (!command.json.empty() && !json_on_stdout) file.emplace(command.json);
+  if (app.count("--json") > 0 && !json_on_stdout) {
+    std::vector<std::string> inputs = {options.baseline, options.text, command.golden};
+    inputs.insert(inputs.end(), options.candidates.begin(), options.candidates.end());
+    check_report_path(command.json, inputs);
+    file.emplace(command.json, command.force);
+  }
 
   std::string table;
   std::string json;
   EvaluateReport report;
-  if (!command.golden.empty()) {
-    const VerifyReport verified =
-        verify(command.golden, options.candidates.front(), options.precision, options.threads);
-    table = render(verified);
-    json = to_json(verified) + "\n";
-  } else {
-    ProgressView view("accuracy-eval", command.quiet ? ProgressMode::kNone : mode);
-    Callbacks callbacks = view.callbacks();
-    callbacks.on_warning = nullptr;  // They are part of the result.
-    report = evaluate(options, callbacks);
-    table = render(report);
-    json = to_json(report) + "\n";
+  ProgressView view("accuracy-eval", command.quiet ? ProgressMode::kNone : mode);
+  Callbacks callbacks = view.callbacks();
+  callbacks.on_warning = nullptr;  // They are part of the result.
+  try {
+    if (app.count("--verify") > 0) {
+      const VerifyReport verified = verify(command.golden, options.candidates.front(),
+                                           options.precision, options.threads, callbacks);
+      table = render(verified);
+      json = to_json(verified) + "\n";
+    } else {
+      report = evaluate(options, callbacks);
+      table = render(report);
+      json = to_json(report) + "\n";
+    }
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInterrupted) throw;
+    throw Error(ErrorCode::kInterrupted, "interrupted; no report was written");
   }
+  view.clear();
   if (file) file->commit(json);
   write_stdout(json_on_stdout ? json : table);
   if (max_loss < 0) return 0;

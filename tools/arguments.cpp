@@ -52,6 +52,120 @@ std::vector<std::string> long_names(const CLI::App& app) {
   throw Error(ErrorCode::kUsage, message + " (--help lists all)");
 }
 
+// One pass over the words of a command line before CLI11 parses them: it spells long options as
+// they are registered, and refuses what CLI11 has no clear words for.
+class CommandLine {
+ public:
+  CommandLine(const CLI::App& app, const std::vector<std::string>& later)
+      : app_(app), later_(later) {
+    for (const CLI::Option* option : app.get_options()) {
+      for (const std::string& name : option->get_lnames()) {
+        long_[with_hyphens(name)] = {name, option};
+      }
+      for (const std::string& name : option->get_snames()) short_[name.at(0)] = option;
+    }
+  }
+
+  void normalize(std::vector<std::string>& words) {
+    for (size_t i = 0; i < words.size(); ++i) {
+      if (words[i] == "--") break;
+      const Word word = read(words[i]);
+      if (word.option == nullptr) {
+        if (word.typed.empty() && position_.empty()) position_ = words[i];
+        continue;
+      }
+      count(*word.option, word.typed);
+      if (!word.wants_next) continue;
+      if (i + 1 == words.size() || is_option(words[i + 1])) needs_value(word);
+      ++i;  // The value, which may look like anything but an option.
+    }
+    check_position();
+  }
+
+ private:
+  struct Named {
+    std::string name;
+    const CLI::Option* option = nullptr;
+  };
+  struct Word {
+    const CLI::Option* option = nullptr;  // Null for a position.
+    std::string typed;                    // "--calib-size" or "-o"
+    bool wants_next = false;              // Its value is the next word.
+  };
+
+  static bool takes_value(const CLI::Option& option) { return option.get_items_expected_max() > 0; }
+
+  // Whether a word can only be an option; "-" and "-1" may be values.
+  bool is_option(const std::string& word) const {
+    if (word.starts_with("--")) return true;
+    return word.size() == 2 && word[0] == '-' && short_.contains(word[1]);
+  }
+
+  Word read(std::string& word) const {
+    if (word.starts_with("--")) return read_long(word);
+    if (word.size() < 2 || word[0] != '-') return {};
+    const auto found = short_.find(word[1]);
+    if (found == short_.end()) return {nullptr, word, false};  // CLI11 says that it is not known.
+    return {found->second, word.substr(0, 2), takes_value(*found->second) && word.size() == 2};
+  }
+
+  Word read_long(std::string& word) const {
+    const size_t equals = word.find('=');
+    const std::string typed = word.substr(2, equals == std::string::npos ? equals : equals - 2);
+    const auto found = long_.find(with_hyphens(typed));
+    if (found != long_.end()) {
+      const auto& [name, option] = found->second;
+      const Word result{option, "--" + typed, takes_value(*option) && equals == std::string::npos};
+      // CLI11 would take the next word for it.
+      if (takes_value(*option) && equals + 1 == word.size()) {
+        needs_value(result);
+      }
+      word.replace(2, typed.size(), name);
+      return result;
+    }
+    for (const std::string& name : later_) {
+      if (with_hyphens(name) != with_hyphens(typed)) continue;
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("--{} is not supported yet in this version", typed));
+    }
+    unknown_option(app_, typed);
+  }
+
+  void count(const CLI::Option& option, const std::string& typed) {
+    const auto [earlier, first] = seen_.emplace(&option, typed);
+    if (first || option.get_items_expected_max() > 1) return;
+    throw Error(ErrorCode::kUsage,
+                earlier->second == typed
+                    ? fmt::format("{} is given twice; give it once", typed)
+                    : fmt::format("{} and {} set the same option; give one of them once",
+                                  earlier->second, typed));
+  }
+
+  [[noreturn]] static void needs_value(const Word& word) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("{} needs a value: {} {} (--help lists all options)", word.typed,
+                            word.typed, word.option->get_type_name()));
+  }
+
+  // What has a position may have a name too, but not both at once.
+  void check_position() const {
+    if (position_.empty()) return;
+    for (const auto& [option, typed] : seen_) {
+      if (!option->get_positional() || option->get_items_expected_max() > 1) continue;
+      throw Error(
+          ErrorCode::kUsage,
+          fmt::format("\"{}\" and {} set the same option; give one of them", position_, typed));
+    }
+  }
+
+  const CLI::App& app_;
+  const std::vector<std::string>& later_;
+  std::map<std::string, Named> long_;
+  std::map<char, const CLI::Option*> short_;
+  std::map<const CLI::Option*, std::string> seen_;  // As it was typed first.
+  std::string position_;                            // The first word that is none.
+};
+
 }  // namespace
 
 std::vector<std::string> arguments_of(int argc, char** argv) {
@@ -80,28 +194,7 @@ std::string nearest(std::string_view word, const std::vector<std::string>& known
 
 void parse_arguments(CLI::App& app, std::vector<std::string> arguments,
                      const std::vector<std::string>& later) {
-  std::map<std::string, std::string> registered;
-  for (const std::string& name : long_names(app)) registered[with_hyphens(name)] = name;
-
-  for (std::string& argument : arguments) {
-    if (argument == "--") break;
-    if (!argument.starts_with("--")) continue;
-    const size_t equals = argument.find('=');
-    const std::string typed = argument.substr(2, equals == std::string::npos ? equals : equals - 2);
-    const auto found = registered.find(with_hyphens(typed));
-    if (found != registered.end()) {
-      argument.replace(2, typed.size(), found->second);
-      continue;
-    }
-    const auto is_typed = [&](const std::string& name) {
-      return with_hyphens(name) == with_hyphens(typed);
-    };
-    if (std::any_of(later.begin(), later.end(), is_typed)) {
-      throw Error(ErrorCode::kUsage,
-                  fmt::format("--{} is not supported yet in this version", typed));
-    }
-    unknown_option(app, typed);
-  }
+  CommandLine(app, later).normalize(arguments);
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back.
   try {
     app.parse(arguments);
@@ -157,9 +250,25 @@ double parse_percent(std::string_view text, std::string_view option) {
   return percent / 100;
 }
 
+uint64_t parse_unsigned(std::string_view text, std::string_view option) {
+  uint64_t value = 0;
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (status != std::errc() || end != text.data() + text.size()) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("{}: expected a whole number from 0 to {}, found \"{}\"", option,
+                            std::numeric_limits<uint64_t>::max(), text));
+  }
+  return value;
+}
+
 void check_choice(const std::string& value, const std::vector<std::string>& known,
-                  std::string_view option) {
+                  std::string_view option, const std::vector<std::string>& later) {
   if (std::find(known.begin(), known.end(), value) != known.end()) return;
+  if (std::find(later.begin(), later.end(), value) != later.end()) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("{} {} is not supported yet in this version, which has {}", option,
+                            value, fmt::join(known, ", ")));
+  }
   const std::string guess = nearest(value, known);
   throw Error(ErrorCode::kUsage,
               fmt::format("{}: expected one of {}, found \"{}\"{}", option, fmt::join(known, ", "),

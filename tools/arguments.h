@@ -21,7 +21,8 @@ namespace pare::tools {
 std::vector<std::string> arguments_of(int argc, char** argv);
 
 /// Parses into the variables bound to `app`. `later` names options, without dashes, that are part
-/// of the interface but not of this version; they are refused by name.
+/// of the interface but not of this version; they are refused by name. So is an option without its
+/// value, and one that is given twice and holds one value: neither of two wins in silence.
 void parse_arguments(CLI::App& app, std::vector<std::string> arguments,
                      const std::vector<std::string>& later);
 
@@ -39,9 +40,13 @@ double parse_percent(std::string_view text, std::string_view option);
 /// A decimal number that fills all of `text`.
 double parse_number(std::string_view text, std::string_view option);
 
-/// Throws unless `value` is in `known`; suggests the nearest.
+/// A whole number from 0 to 2^64 − 1 that fills all of `text`.
+uint64_t parse_unsigned(std::string_view text, std::string_view option);
+
+/// Throws unless `value` is in `known`; suggests the nearest. One of `later` is part of the
+/// interface but not of this version, and the message says so.
 void check_choice(const std::string& value, const std::vector<std::string>& known,
-                  std::string_view option);
+                  std::string_view option, const std::vector<std::string>& later = {});
 
 /// Parts of "a,b,c"; empty ones are dropped.
 std::vector<std::string> split_list(std::string_view text);

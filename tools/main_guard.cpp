@@ -50,6 +50,13 @@ void keep_standard_streams_open() {
   }
 }
 
+// oneDNN prints to stdout when these are set, and stdout carries the result only. It reads them
+// when it is first used.
+void keep_stdout_for_the_result() {
+  unsetenv("DNNL_VERBOSE");
+  unsetenv("ONEDNN_VERBOSE");
+}
+
 int fail(std::string_view program, bool json_errors, ErrorCode code, std::string_view message) {
   print_error(program, message);
   if (json_errors) {
@@ -110,6 +117,7 @@ void write_stdout(std::string_view text) {
 
 int run_guarded(std::string_view program, bool json_errors, const std::function<int()>& body) {
   keep_standard_streams_open();
+  keep_stdout_for_the_result();
   install_signal_handlers();
   try {
     return body();

@@ -19,7 +19,8 @@ namespace pare::tools {
 ///
 /// While it runs, the first SIGINT or SIGTERM only makes interrupted() true and the second ends
 /// the process with status 130; a reader that closes stdout early does not kill the program; and
-/// exceeding the file size limit is a write error like a full disk, not a signal.
+/// exceeding the file size limit is a write error like a full disk, not a signal. The variables of
+/// the environment that make libraries print on stdout are removed.
 int run_guarded(std::string_view program, bool json_errors, const std::function<int()>& body);
 
 /// Prints "PROGRAM: error: MESSAGE" as one line on stderr.
@@ -36,7 +37,7 @@ void write_stdout(std::string_view text);
 /// are replaced.
 std::string printable(std::string_view text);
 
-/// Whether stderr should be coloured: a terminal that is not dumb, and NO_COLOR is not set.
+/// Whether stderr should be coloured: a terminal that is not dumb, and NO_COLOR is unset or empty.
 bool use_color();
 
 }  // namespace pare::tools

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +29,7 @@ struct Command {
   std::string dtype;
   std::string export_formats;
   std::string max_memory;
+  std::string seed = "0";
   std::string progress = "auto";
   std::vector<std::string> overrides;
   bool json = false;
@@ -71,7 +74,7 @@ void describe_scheme(CLI::App& app, Command& command) {
       "Another format for matching linears; may be repeated, the last match counts")
       ->allow_extra_args(false);
   add("--recipe", options.recipe, "FILE.json",
-      "These options from a file; flags that differ from the default win");
+      "These options from a file; flags given beside it win");
   add("--kv_cache_dtype", command.kv_cache_dtype, "NAME", "Only none in this version")
       ->capture_default_str();
   add("--dtype", command.dtype, "NAME", "Accepted for other tools' scripts; only bfloat16");
@@ -87,12 +90,13 @@ void describe_rest(CLI::App& app, Command& command) {
     app.add_flag(name, value, text)->group(group);
   };
   group = "Calibration";
-  add("--calib", options.calibration, "FILE", ".txt, .jsonl with \"text\" fields, or token ids");
+  add("--calib", options.calibration, "FILE",
+      "Text, .jsonl with \"text\" or \"input_ids\", or token ids in .json, .ids, .tokens");
   add("--calib_size", options.calibration_size, "N", "Windows of text")->capture_default_str();
   add("--calib_seqlen,--calib_max_seq_length", options.calibration_seqlen, "TOKENS",
       "Length of a window")
       ->capture_default_str();
-  add("--seed", options.seed, "S", "Order in which documents are drawn; 0: as in the file")
+  add("--seed", command.seed, "S", "Order in which documents are drawn; 0: as in the file")
       ->capture_default_str();
   flag("--uncompressed-inputs", options.uncompressed_inputs,
        "Calibrate each layer on the original model's activations, not the compressed one's");
@@ -131,12 +135,31 @@ std::string help(const CLI::App& app) {
                     "    --calib c4.jsonl --calib_size 128 --calib_seqlen 2048"});
 }
 
+/// Recipe keys of the options that were typed, whatever their value.
+std::vector<std::string> typed_keys(const CLI::App& app) {
+  const std::map<std::string, std::string> other_names = {
+      {"sym", "symmetric"}, {"override", "overrides"}, {"smooth_strength", "smooth"}};
+  std::vector<std::string> keys;
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->count() == 0) continue;
+    for (std::string name : option->get_lnames()) {
+      std::replace(name.begin(), name.end(), '-', '_');
+      keys.push_back(name);
+      const auto other = other_names.find(name);
+      if (other != other_names.end()) keys.push_back(other->second);
+    }
+  }
+  return keys;
+}
+
 /// Gives the strings of the command line their meaning and refuses what cannot be.
 void resolve(Command& command) {
   QuantizeOptions& options = command.options;
   std::vector<std::string> known;
   for (const auto& [name, text] : qformats()) known.push_back(name);
-  check_choice(options.qformat, known, "--qformat");
+  const std::vector<std::string> later = {"fp8_pc_pt", "fp8_block", "int4_gptq",
+                                          "w4a8_awq",  "nvfp4",     "mxfp4"};
+  check_choice(options.qformat, known, "--qformat", later);
   check_choice(options.sparsity, {"none", "magnitude", "wanda", "sparsegpt"}, "--sparsity");
   check_choice(command.kv_cache_dtype, {"none", "fp8", "int8"}, "--kv_cache_dtype");
   if (command.kv_cache_dtype != "none") {
@@ -171,8 +194,9 @@ void resolve(Command& command) {
                   fmt::format("--override: expected REGEX=QFORMAT, found \"{}\"", text));
     }
     options.overrides.emplace_back(text.substr(0, equals), text.substr(equals + 1));
-    check_choice(options.overrides.back().second, known, "--override");
+    check_choice(options.overrides.back().second, known, "--override", later);
   }
+  options.seed = parse_unsigned(command.seed, "--seed");
   if (!command.max_memory.empty()) {
     options.max_memory = parse_size(command.max_memory, "--max-memory");
   }
@@ -187,6 +211,34 @@ void resolve(Command& command) {
   }
   if (options.output.empty() && !options.dry_run) {
     throw Error(ErrorCode::kUsage, "no output given; add -o OUT.h5, or --dry-run to plan only");
+  }
+}
+
+/// Layers that a job has kept in its work folder.
+int64_t finished_layers(const std::string& folder) {
+  int64_t count = 0;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with("layer-") && name.ends_with(".json")) ++count;
+  }
+  return count;
+}
+
+/// quantize(), whose interruption says what is left of the work.
+QuantizeReport run_job(const QuantizeOptions& options, const Callbacks& callbacks) {
+  try {
+    return quantize(options, callbacks);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInterrupted) throw;
+    std::string message = "interrupted; no output was written";
+    const int64_t kept = options.work_dir.empty() ? 0 : finished_layers(options.work_dir);
+    if (kept > 0) {
+      message += fmt::format(", {} finished layer{} kept in {}: go on with --resume", kept,
+                             kept == 1 ? " is" : "s are", options.work_dir);
+    }
+    throw Error(ErrorCode::kInterrupted, message);
   }
 }
 
@@ -212,11 +264,12 @@ int run(std::vector<std::string> arguments) {
     write_stdout(table.render());
   } else {
     resolve(command);
+    command.options.explicit_options = typed_keys(app);
     const ProgressMode mode = parse_progress_mode(command.progress);
     ProgressView view("quantize", command.quiet ? ProgressMode::kNone : mode);
     Callbacks callbacks = view.callbacks();
     if (command.quiet) callbacks.on_warning = nullptr;
-    const QuantizeReport report = quantize(command.options, callbacks);
+    const QuantizeReport report = run_job(command.options, callbacks);
     view.clear();
     write_stdout(command.json ? to_json(report) + "\n" : quantize_summary(report, command.options));
   }

@@ -27,19 +27,17 @@ std::string plan_table(const std::vector<LayerReport>& layers) {
 
 /// The layers that lost most, worst first.
 std::string worst_table(std::vector<LayerReport> layers) {
-  std::erase_if(layers, [](const LayerReport& layer) {
-    return layer.qformat == "bf16" && layer.sparsity < 0.5;
-  });
+  std::erase_if(layers, [](const LayerReport& layer) { return !layer.sqnr_db; });
   if (layers.empty()) return "";
   std::stable_sort(layers.begin(), layers.end(), [](const LayerReport& a, const LayerReport& b) {
-    return a.sqnr_db < b.sqnr_db;
+    return *a.sqnr_db < *b.sqnr_db;
   });
   if (layers.size() > kWorstLayers) layers.resize(kWorstLayers);
   TextTable table({"Layer", "Shape", "Format", "SQNR dB", "How"},
                   {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight, Align::kLeft});
   for (const LayerReport& layer : layers) {
     table.add({printable(layer.name), fmt::format("{}", fmt::join(layer.shape, "x")), layer.qformat,
-               fmt::format("{:.1f}", layer.sqnr_db), printable(layer.detail)});
+               fmt::format("{:.1f}", *layer.sqnr_db), printable(layer.detail)});
   }
   return "\nLayers with the lowest signal-to-noise ratio of their output:\n" + table.render();
 }
@@ -68,8 +66,12 @@ std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions
       {Align::kLeft, Align::kLeft});
   table.add({"Linears", linear_counts(report.layers)});
   table.add(
-      {"Size", fmt::format("{} ({} bytes), {:.3f} bits per weight", format_bytes(report.bytes),
-                           format_count(report.bytes), report.bits_per_weight)});
+      {"Weights", fmt::format("{} ({} bytes), {:.3f} bits per weight", format_bytes(report.bytes),
+                              format_count(report.bytes), report.bits_per_weight)});
+  if (report.file_bytes > 0) {
+    table.add({"File", fmt::format("{} ({} bytes)", format_bytes(report.file_bytes),
+                                   format_count(report.file_bytes))});
+  }
   if (report.calibration_tokens > 0) {
     table.add({"Calibration", fmt::format("{} tokens", format_count(report.calibration_tokens))});
   }

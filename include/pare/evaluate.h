@@ -93,7 +93,8 @@ struct VerifyReport {
 /// Runs the `input_ids` of a golden safetensors file through a model and compares with its
 /// `logits`. Throws pare::Error.
 PARE_EXPORT VerifyReport verify(const std::string& golden, const std::string& model,
-                                const std::string& precision, int threads);
+                                const std::string& precision, int threads,
+                                const Callbacks& callbacks);
 
 /// Schema "pare.verify/1".
 PARE_EXPORT std::string to_json(const VerifyReport& report);

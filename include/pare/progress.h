@@ -13,7 +13,7 @@ namespace pare {
 
 /// A moment in a long call.
 struct Progress {
-  std::string phase;         ///< "calibrate", "quantize", "write", "evaluate" …
+  std::string phase;         ///< "check", "read", "calibrate", "compress", "write", "evaluate" …
   std::string detail;        ///< What is being worked on, for example "layer 3 of 32".
   double done = 0;           ///< Share of the whole call that is done, 0 … 1, weighted by cost.
   double seconds_left = -1;  ///< Estimate, negative while there is none.

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,7 +22,7 @@
 
 namespace pare {
 
-/// Everything that decides the result. The programs' flags carry the same names.
+/// Everything that decides the result. docs/cli.md has the flag for each.
 struct QuantizeOptions {
   std::string model;   ///< Hugging Face folder.
   std::string output;  ///< "NAME.h5" makes one file, any other name a folder of shards.
@@ -47,7 +48,9 @@ struct QuantizeOptions {
 
   std::vector<std::string> exclude;  ///< Regular expressions over linear names, kept in BF16.
   std::vector<std::pair<std::string, std::string>> overrides;  ///< Regular expression → qformat.
-  std::string recipe;  ///< JSON file with any of the above; explicit options win.
+  std::string recipe;  ///< JSON file with any of the above; options that differ from their default
+                       ///< win, and so do those named here:
+  std::vector<std::string> explicit_options;  ///< Keys of the recipe that it must not set.
 
   int threads = 0;         ///< 0: all processors.
   int64_t max_memory = 0;  ///< Bytes; 0: no limit.
@@ -63,7 +66,9 @@ struct LayerReport {
   std::vector<int64_t> shape;
   std::string qformat;  ///< "bf16" when it was left alone.
   std::string detail;   ///< For example "strength 0.85" or "ratio 0.5, clip 0.93".
-  double sqnr_db = 0;   ///< Signal-to-noise ratio of the layer's output on the calibration tokens.
+  /// Signal-to-noise ratio of the layer's output on the calibration tokens; empty where there is no
+  /// noise, as in a layer that was left alone.
+  std::optional<double> sqnr_db;
   double sparsity = 0;  ///< Share of zero weights.
   double seconds = 0;
   int64_t bytes = 0;  ///< Stored, scales included.
@@ -72,8 +77,9 @@ struct LayerReport {
 struct QuantizeReport {
   std::string output;
   std::string sha256;
-  int64_t bytes = 0;
-  double bits_per_weight = 0;  ///< Stored bits over parameters, embeddings and norms included.
+  int64_t bytes = 0;           ///< Of the model's tensors as stored, scales and masks included.
+  int64_t file_bytes = 0;      ///< Of the file or files, metadata and texts included.
+  double bits_per_weight = 0;  ///< 8 × bytes over parameters, embeddings and norms included.
   double seconds = 0;
   int64_t peak_rss_bytes = 0;
   int64_t planned_memory_bytes = 0;  ///< What the options and the largest layer need.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
 
 #include "core/sha256.h"
@@ -131,6 +132,75 @@ TEST_F(TokenSource, AMissingFileIsNamed) {
   EXPECT_THAT(message_of(ErrorCode::kInputMissing,
                          [&] { read_documents(folder_ / "nothing.txt", *model_, 0, 0); }),
               HasSubstr("nothing.txt"));
+}
+
+TEST_F(TokenSource, EndingsAreReadInUpperAndLowerCase) {
+  EXPECT_THAT(read("C.JSONL", "{\"input_ids\": [1, 2]}"), ElementsAre(ElementsAre(1, 2)));
+  EXPECT_THAT(read("c.JsonL", "{\"input_ids\": [1, 2]}"), ElementsAre(ElementsAre(1, 2)));
+  EXPECT_THAT(read("A.IDS", "1 2"), ElementsAre(ElementsAre(1, 2)));
+  EXPECT_THAT(read("A.Json", "[1, 2]"), ElementsAre(ElementsAre(1, 2)));
+  EXPECT_THAT(read("A.TOKENS", "1 2"), ElementsAre(ElementsAre(1, 2)));
+}
+
+TEST_F(TokenSource, AnEmptyFileAndAFolderAreCalledThat) {
+  for (const char* name : {"e.txt", "e.jsonl", "e.ids"}) {
+    EXPECT_THAT(refusal(name, ""), AllOf(HasSubstr(name), HasSubstr("is empty")));
+  }
+  std::filesystem::create_directory(folder_ / "texts.jsonl");
+  EXPECT_THAT(message_of(ErrorCode::kInputMissing,
+                         [&] { read_documents(folder_ / "texts.jsonl", *model_, 0, 0); }),
+              AllOf(HasSubstr("texts.jsonl"), HasSubstr("is a folder")));
+}
+
+TEST_F(TokenSource, WhatIsNoTextIsRefused) {
+  for (const char* name : {"c.txt", "c.jsonl", "c.jsonl.gz", "c.ids", "c"}) {
+    EXPECT_THAT(refusal(name, "\x1f\x8b\x08 and more"),
+                AllOf(HasSubstr(name), HasSubstr("compressed (gzip)")));
+    EXPECT_THAT(refusal(name, "PK\x03\x04 and more"), HasSubstr("compressed (zip)"));
+    EXPECT_THAT(refusal(name, "\x28\xb5\x2f\xfd and more"), HasSubstr("compressed (zstd)"));
+    EXPECT_THAT(refusal(name,
+                        "\xfd"
+                        "7zXZ and more"),
+                HasSubstr("compressed (xz)"));
+    EXPECT_THAT(refusal(name, std::string("words\0more", 10)),
+                AllOf(HasSubstr(name), HasSubstr("byte 5 is NUL")));
+  }
+}
+
+TEST_F(TokenSource, InvalidUtf8IsRefusedAtItsByte) {
+  for (const char* bad : {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc3", "\xc3(", "\xe2\x82",
+                          "\xe2(\xac", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf",
+                          "\xf0\x9f\x98", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff"}) {
+    EXPECT_THAT(refusal("c.txt", std::string("caf\xc3\xa9 ") + bad),
+                AllOf(HasSubstr("c.txt"), HasSubstr("byte 6 "), HasSubstr("UTF-8")));
+    EXPECT_THAT(refusal("c.txt", std::string("caf\xc3\xa9 ") + bad + " and more"),
+                HasSubstr("byte 6 "));
+  }
+  // The first and the last code point of each length, and those beside the surrogates.
+  const std::string good =
+      "\x01\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4"
+      "\x8f\xbf"
+      "\xbf";
+  EXPECT_THAT(read("c.txt", good), ElementsAre(encode(good)));
+}
+
+TEST_F(TokenSource, JsonLinesUnderAnotherNameAreRefused) {
+  const std::string lines = "{\"text\": \"The first one.\"}\n{\"text\": \"Another.\"}\n";
+  for (const char* name : {"c.txt", "c.json", "c.ids", "c"}) {
+    EXPECT_THAT(refusal(name, lines), AllOf(HasSubstr(name), HasSubstr("rename it to .jsonl")));
+    EXPECT_THAT(refusal(name, "\n" + lines), HasSubstr("rename it to .jsonl"));
+  }
+  for (const char* prose : {"{braces} are no object\n", "{\n}\n", "[1, 2]\n", "5\n"}) {
+    EXPECT_THAT(read("c.txt", prose), ElementsAre(encode(prose)));
+  }
+}
+
+TEST_F(TokenSource, WikiTextIsText) {
+  const std::string path = std::string(PARE_REFERENCE_DIR) + "/data/wikitext2/wiki.test.raw";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no reference data at " << path;
+  const Documents found = read_documents(path, *model_, 0, 0).documents;
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_GT(found[0].size(), 100'000U);
 }
 
 // Documents [0], [1], … one a line.

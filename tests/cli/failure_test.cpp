@@ -1,6 +1,7 @@
 // Inputs that are missing, broken or unsupported: the exit status, one clear line, no output.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <regex>
 
@@ -120,12 +121,58 @@ TEST_F(Failure, EvaluationOfADamagedCheckpoint) {
   EXPECT_THAT(run.err, HasSubstr("garbage.h5"));
 }
 
+// The HDF5 library has complaints of its own about files whose structure is broken.
+TEST_F(Failure, DamageInsideACheckpointIsOneLine) {
+  ASSERT_EQ(run_program(kQuantize, arguments({"-q"})).status, 0);
+  const std::string sound = read_file(out_);
+  const std::string candidate = dir_ / "damaged.h5";
+  int refused = 0;
+  // Past the superblock, where groups and attributes are.
+  for (size_t at = 100; at < 12000; at += 150) {
+    std::string bytes = sound;
+    for (size_t i = at; i < at + 8; ++i) bytes[i] = static_cast<char>(~bytes[i]);
+    write_file(candidate, bytes);
+    const Finished run = run_program(
+        kAccuracyEval, {"--baseline", model_, candidate, "--text", kText, "--limit", "1", "-q"});
+    EXPECT_TRUE(run.status == 0 || run.status == 4) << at << ": " << run.err;
+    EXPECT_EQ(std::count(run.err.begin(), run.err.end(), '\n'), run.status == 0 ? 0 : 1)
+        << at << ": " << run.err;
+    refused += run.status == 4;
+  }
+  EXPECT_GT(refused, 5);
+}
+
 TEST_F(Failure, EvaluationTextShorterThanAWindow) {
   const std::string text = dir_ / "short.txt";
   write_file(text, "three short words");
   const Finished run = run_program(kAccuracyEval, {"--baseline", model_, "--text", text, "-q"});
   EXPECT_EQ(run.status, 4) << run.err;
   EXPECT_THAT(run.err, HasSubstr("short.txt"));
+}
+
+// Both programs read text through one reader.
+TEST_F(Failure, TextThatIsNone) {
+  const std::string folder = dir_ / "folder.txt";
+  std::filesystem::create_directory(folder);
+  const auto expect = [&](const std::string& path, int status, const std::string& word) {
+    expect_failure({model_, "-o", out_, "--calib", path}, status, {path, word});
+    const Finished run = run_program(kAccuracyEval, {"--baseline", model_, "--text", path, "-q"});
+    EXPECT_EQ(run.status, status) << run.err;
+    EXPECT_EQ(run.out, "");
+    EXPECT_THAT(run.err, HasSubstr(path));
+    EXPECT_THAT(run.err, HasSubstr(word));
+  };
+  expect(folder, 3, "folder");
+  const auto expect_content = [&](const std::string& name, const std::string& content,
+                                  const std::string& word) {
+    write_file(dir_ / name, content);
+    expect(dir_ / name, 4, word);
+  };
+  expect_content("empty.txt", "", "empty");
+  expect_content("c4.jsonl.gz", "\x1f\x8b\x08 and more", "gzip");
+  expect_content("weights.bin", std::string("a\0b", 3), "byte 1 is NUL");
+  expect_content("latin1.txt", "caf\xe9 au lait", "byte 3 ");
+  expect_content("lines.json", "{\"text\": \"words\"}\n", "rename it to .jsonl");
 }
 
 TEST_F(Failure, VerifyWithoutTheGoldenFile) {

@@ -45,17 +45,48 @@ TEST_F(Usage, WhatThisVersionCannotDoIsRefusedByName) {
   expect_failure(arguments({"--export", "awq"}), 2, {"--export awq", "not supported"});
   expect_failure(arguments({"--tp_size", "2"}), 2, {"--tp_size", "not supported"});
   expect_failure(arguments({"--dtype", "float16"}), 2, {"--dtype", "float16", "bfloat16"});
-  for (const char* tasks : {"mmlu", "perplexity,hellaswag"}) {
-    const Finished run =
-        run_program(kAccuracyEval, {"--baseline", model_, "--text", kText, "--tasks", tasks, "-q"});
+  for (const char* name : {"fp8_pc_pt", "fp8_block", "int4_gptq", "w4a8_awq", "nvfp4", "mxfp4"}) {
+    expect_failure(arguments({"--qformat", name}), 2,
+                   {std::string("--qformat ") + name, "not supported yet in this version"});
+    expect_failure(arguments({"--override", std::string("mlp=") + name}), 2,
+                   {std::string("--override ") + name, "not supported yet in this version"});
+  }
+  for (const char* task : {"mmlu", "hellaswag", "piqa", "arc_easy", "arc_challenge", "winogrande",
+                           "boolq", "lambada"}) {
+    const Finished run = run_program(kAccuracyEval, {"--baseline", model_, "--text", kText,
+                                                     "--tasks", std::string("perplexity,") + task});
     EXPECT_EQ(run.status, 2) << run.err;
     EXPECT_EQ(run.out, "");
+    EXPECT_THAT(run.err, HasSubstr(std::string("--tasks ") + task +
+                                   " is not supported yet in this version"));
   }
+  EXPECT_THAT(
+      run_program(kAccuracyEval, {"--baseline", model_, "--text", kText, "--tasks", "perplexty"})
+          .err,
+      HasSubstr("did you mean perplexity?"));
 }
 
 TEST_F(Usage, DtypeOfOtherToolsIsAccepted) {
   const Finished run = run_program(kQuantize, arguments({"--dtype", "bfloat16", "--dry-run"}));
   EXPECT_EQ(run.status, 0) << run.err;
+}
+
+TEST_F(Usage, AFlagBesideARecipeWinsEvenWithItsDefault) {
+  const std::string recipe = dir_ / "recipe.json";
+  write_file(recipe, R"({"qformat": "int4_awq", "symmetric": false, "awq_block_size": 16})");
+  const auto formats = [&](const Arguments& more) {
+    const Finished run = run_program(
+        kQuantize, Arguments{model_, "--dry-run", "--json", "--calib", kCalib, "--calib_size", "4",
+                             "--calib_seqlen", "64", "--recipe", recipe} +
+                       more);
+    EXPECT_EQ(run.status, 0) << run.err;
+    return nlohmann::json::parse(run.out).at("layers").at(0);
+  };
+  EXPECT_EQ(formats({}).at("qformat").get<std::string>(), "int4_awq");
+  EXPECT_EQ(formats({"--qformat", "fp8"}).at("qformat").get<std::string>(), "fp8");
+  EXPECT_LT(formats({"--group-size", "128", "--sym"}).at("bytes").get<int64_t>(),
+            formats({"--sym"}).at("bytes").get<int64_t>());
+  EXPECT_LT(formats({"--sym"}).at("bytes").get<int64_t>(), formats({}).at("bytes").get<int64_t>());
 }
 
 TEST_F(Usage, BadValuesNameTheOption) {
@@ -72,6 +103,41 @@ TEST_F(Usage, BadValuesNameTheOption) {
   expect_failure(arguments({"extra"}), 2, {"extra"});
   expect_failure({model_, "--calib", kCalib}, 2, {"-o"});
   expect_failure(arguments({"--resume"}), 2, {"--resume", "--work-dir"});
+}
+
+TEST_F(Usage, SeedIsAWholeNumber) {
+  for (const char* seed : {"-1", "1.5", "1e3", "18446744073709551616", "x"}) {
+    expect_failure(arguments({"--seed", seed}), 2, {"--seed", seed});
+  }
+  const Finished run =
+      run_program(kQuantize, arguments({"--dry-run", "--seed", "18446744073709551615"}));
+  EXPECT_EQ(run.status, 0) << run.err;
+}
+
+TEST_F(Usage, ThreadsHaveABound) {
+  expect_failure(arguments({"--threads", "100000"}), 2, {"--threads", "1024", "100000"});
+  const Finished run = run_program(
+      kAccuracyEval, {"--baseline", model_, "--text", kText, "--threads", "100000", "-q"});
+  EXPECT_EQ(run.status, 2) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("--threads"));
+}
+
+TEST_F(Usage, AnOptionGivenTwiceIsNamed) {
+  expect_failure(arguments({"--seed", "1", "--seed", "1"}), 2, {"--seed is given twice"});
+  expect_failure(arguments({"--calib-size=3"}), 2, {"--calib_size and --calib-size"});
+  expect_failure(arguments({"--output", "x.h5"}), 2, {"-o and --output set the same option"});
+  expect_failure(arguments({"--sym", "--asym"}), 2, {"--sym and --asym"});
+  expect_failure(arguments({"--force", "--force"}), 2, {"--force is given twice"});
+  expect_failure(arguments({"--model_dir", model_}), 2, {model_, "--model_dir"});
+}
+
+TEST_F(Usage, AnOptionWithoutItsValueIsNamed) {
+  expect_failure({model_, "-o", out_, "--calib_size"}, 2, {"--calib_size needs a value", "N"});
+  expect_failure({model_, "-o", out_, "--calib-size", "--force"}, 2,
+                 {"--calib-size needs a value"});
+  expect_failure({model_, "-o", "-q", "--calib", kCalib}, 2, {"-o needs a value"});
+  expect_failure({model_, "-o", out_, "--calib=", "-q"}, 2, {"--calib needs a value"});
+  expect_failure({model_, "-o", out_, "-t"}, 2, {"-t needs a value"});
 }
 
 TEST_F(Usage, SelectionsMustMatchAndCompile) {
@@ -91,6 +157,7 @@ TEST_F(Usage, CalibrationIsAskedForByName) {
 
 TEST_F(Usage, GateNeedsAPercentageAndACandidate) {
   const Arguments common = {"--baseline", model_, "--text", kText};
+  EXPECT_EQ(run_program(kAccuracyEval, common + Arguments{model_, "--max-loss", ""}).status, 2);
   EXPECT_EQ(run_program(kAccuracyEval, common + Arguments{model_, "--max-loss", "1"}).status, 2);
   EXPECT_EQ(run_program(kAccuracyEval, common + Arguments{"--max-loss", "1%"}).status, 2);
   EXPECT_EQ(run_program(kAccuracyEval, {"--baseline", model_}).status, 2);

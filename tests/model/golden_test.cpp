@@ -32,7 +32,7 @@ INSTANTIATE_TEST_SUITE_P(Llamas, Golden,
                          });
 
 TEST_P(Golden, F32IsTheReferenceToRounding) {
-  const VerifyReport report = verify(file(), folder(), "fp32", 1);
+  const VerifyReport report = verify(file(), folder(), "fp32", 1, {});
   EXPECT_GT(report.positions, 0);
   EXPECT_LE(report.rel_l2, 1e-5);
   EXPECT_EQ(report.argmax_agreement, 1.0);
@@ -44,15 +44,15 @@ TEST_P(Golden, Bf16IsAsGoodAsTheReferencesOwn) {
       testing::relative_error(to_f32(golden.get("logits_bf16_run"), "logits_bf16_run"),
                               to_f32(golden.get("logits"), "logits"));
   ASSERT_GT(theirs, 0.0);
-  const VerifyReport report = verify(file(), folder(), "bf16", 2);
+  const VerifyReport report = verify(file(), folder(), "bf16", 2, {});
   EXPECT_GT(report.rel_l2, 0.0) << "this cannot have been BF16";
   EXPECT_LE(report.rel_l2, 1.5 * theirs);
   RecordProperty("ours_over_theirs", std::to_string(report.rel_l2 / theirs));
 }
 
 TEST_P(Golden, ThreadsDoNotChangeTheReport) {
-  EXPECT_EQ(to_json(verify(file(), folder(), "bf16", 1)),
-            to_json(verify(file(), folder(), "bf16", 2)));
+  EXPECT_EQ(to_json(verify(file(), folder(), "bf16", 1, {})),
+            to_json(verify(file(), folder(), "bf16", 2, {})));
 }
 
 }  // namespace

@@ -187,7 +187,9 @@ TEST_F(Heads, AnUntiedHeadAndWhatTheModelDoesNotUseAreCopied) {
   Callbacks callbacks;
   std::vector<std::string> warnings;
   callbacks.on_warning = [&](const std::string& text) { warnings.push_back(text); };
-  const QuantizeReport report = quantize(job("out.h5", "int8_sq"), callbacks);
+  QuantizeOptions options = job("out.h5", "int8_sq");
+  options.awq_block_size = QuantizeOptions{}.awq_block_size;
+  const QuantizeReport report = quantize(options, callbacks);
   EXPECT_THAT(report.warnings,
               ::testing::ElementsAre(AllOf(HasSubstr("inv_freq"), HasSubstr("copied"))));
   EXPECT_EQ(warnings, report.warnings);

@@ -19,7 +19,7 @@ double mean_sqnr(const QuantizeReport& report, const std::string& part) {
   double count = 0;
   for (const LayerReport& layer : report.layers) {
     if (layer.name.find(part) == std::string::npos) continue;
-    sum += layer.sqnr_db;
+    sum += layer.sqnr_db.value();
     count += 1;
   }
   return sum / count;

@@ -79,6 +79,8 @@ TEST_F(Plan, OptionsOutOfRangeAreRefusedByName) {
       {"awq_block_size", [](auto& options) { options.awq_block_size = 7; }},
       {"calib_size", [](auto& options) { options.calibration_size = 0; }},
       {"calib_seqlen", [](auto& options) { options.calibration_seqlen = -1; }},
+      {"calib_size", [](auto& options) { options.calibration_size = int64_t{1} << 60; }},
+      {"calib_seqlen", [](auto& options) { options.calibration_seqlen = int64_t{1} << 40; }},
       {"smooth_strength", [](auto& options) { options.smooth_strength = 1.5; }},
       {"sparsegpt_damping", [](auto& options) { options.sparsegpt_damping = 0; }},
       {"threads", [](auto& options) { options.threads = -1; }},
@@ -161,7 +163,10 @@ TEST_F(Plan, ADryRunWritesNothingAndKnowsTheBytes) {
           const QuantizeReport real = quantize(options, {});
           const auto output = open_weight_source(real.output);
           const std::string what = name + " " + sparsity + " " + std::to_string(group);
-          EXPECT_EQ(planned.bytes, output->stored_bytes()) << what;
+          EXPECT_EQ(planned.bytes, real.bytes) << what;
+          EXPECT_EQ(real.bytes, output->stored_bytes()) << what;
+          EXPECT_EQ(real.file_bytes, static_cast<int64_t>(std::filesystem::file_size(real.output)))
+              << what;
           EXPECT_DOUBLE_EQ(planned.bits_per_weight, real.bits_per_weight) << what;
           ASSERT_EQ(planned.layers.size(), real.layers.size());
           std::filesystem::remove(real.output);
@@ -170,6 +175,43 @@ TEST_F(Plan, ADryRunWritesNothingAndKnowsTheBytes) {
         if (name.substr(0, 4) != "int4") break;
       }
     }
+  }
+}
+
+TEST_F(Plan, OptionsThatNothingUsesAreSaid) {
+  QuantizeOptions options = job("out.h5", "fp8");
+  options.dry_run = true;
+  options.awq_block_size = QuantizeOptions{}.awq_block_size;
+  EXPECT_THAT(quantize(options, {}).warnings, ::testing::IsEmpty());
+  options.awq_block_size = 64;
+  options.explicit_options = {"awq_block_size", "symmetric"};
+  options.smooth_strength = 0.5;
+  EXPECT_THAT(quantize(options, {}).warnings,
+              ::testing::ElementsAre(HasSubstr("awq_block_size has no effect"),
+                                     HasSubstr("symmetric has no effect"),
+                                     HasSubstr("smooth_strength has no effect")));
+  options.overrides = {{"up_proj", "int4_wo"}, {"down_proj", "int8_sq"}};
+  EXPECT_THAT(quantize(options, {}).warnings, ::testing::IsEmpty());
+}
+
+TEST_F(Plan, ADryRunFailsAsTheRealRunWould) {
+  write_file(path("taken.h5"), "something else");
+  const std::vector<std::pair<ErrorCode, std::function<void(QuantizeOptions&)>>> wrong = {
+      {ErrorCode::kWriteFailed, [&](auto& options) { options.output = path("taken.h5"); }},
+      {ErrorCode::kWriteFailed, [&](auto& options) { options.output = path("no/such/out.h5"); }},
+      {ErrorCode::kInputMissing, [&](auto& options) { options.calibration = path("none.txt"); }},
+      {ErrorCode::kInputMalformed, [](auto& options) { options.calibration_size = 1000000; }},
+  };
+  for (const auto& [code, change] : wrong) {
+    const auto dry = [&, &edit = change](QuantizeOptions& options) {
+      options.dry_run = true;
+      edit(options);
+    };
+    const Failure planned = failure(dry);
+    const Failure real = failure(change);
+    EXPECT_EQ(planned.code, code) << planned.message;
+    EXPECT_EQ(planned.code, real.code);
+    EXPECT_EQ(planned.message, real.message);
   }
 }
 
@@ -196,12 +238,19 @@ TEST_F(Plan, ARecipeGivesWhatTheOptionsLeaveOpen) {
   by_recipe.output = path("other.h5");
   EXPECT_EQ(format_of(quantize(by_recipe, {}), "0.mlp.up_proj"), "int8_sq");
 
+  // An option that is meant to have its default says so.
+  by_recipe.qformat = "fp8";
+  by_recipe.output = path("explicit.h5");
+  by_recipe.explicit_options = {"qformat"};
+  EXPECT_EQ(format_of(quantize(by_recipe, {}), "0.mlp.up_proj"), "fp8");
+
   // A recipe that a checkpoint carries makes the same checkpoint again.
   write_file(path("stored.json"), open_weight_source(report.output)->recipe_json());
   QuantizeOptions again = by_hand;
   again = job("again.h5", "fp8");
   again.recipe = path("stored.json");
-  again.calibration_size = 4;
+  again.calibration_size = QuantizeOptions{}.calibration_size;
+  again.calibration_seqlen = QuantizeOptions{}.calibration_seqlen;
   again.awq_block_size = QuantizeOptions{}.awq_block_size;
   EXPECT_EQ(quantize(again, {}).sha256, report.sha256);
 }

@@ -103,8 +103,9 @@ TEST_P(SameBytes, ForAnyThreadsAndEveryRunAndEvaluatesToFiniteNumbers) {
 
   const auto source = open_weight_source(first.output);
   for (const LayerReport& layer : first.layers) {
-    EXPECT_TRUE(std::isfinite(layer.sqnr_db)) << layer.name;
-    EXPECT_GT(layer.sqnr_db, 1) << layer.name;
+    ASSERT_TRUE(layer.sqnr_db.has_value()) << layer.name;
+    EXPECT_TRUE(std::isfinite(*layer.sqnr_db)) << layer.name;
+    EXPECT_GT(*layer.sqnr_db, 1) << layer.name;
     ASSERT_TRUE(source->is_compressed(layer.name + ".weight")) << layer.name;
     EXPECT_EQ(source->stored_bytes(layer.name + ".weight"), layer.bytes) << layer.name;
     if (one.sparsity != "none") {
