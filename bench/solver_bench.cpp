@@ -109,7 +109,7 @@ void clip_search(benchmark::State& state) {
 void awq_search(benchmark::State& state) {
   BenchLayer layer(state);
   for (auto _ : state) {
-    benchmark::DoNotOptimize(search_awq(layer.group, kInt4, layer.pool));
+    benchmark::DoNotOptimize(search_awq(layer.group, kInt4, /*clip=*/true, layer.pool));
   }
   set_rate(state, "weights", layer.count());
 }

@@ -8,10 +8,9 @@
 
 namespace pare {
 
-InputStatistics rescale(const InputStatistics& statistics, const std::vector<float>& input_scale) {
-  InputStatistics scaled = statistics;
+InputStatistics rescale(InputStatistics scaled, const std::vector<float>& input_scale) {
   if (input_scale.empty()) return scaled;
-  const auto channels = static_cast<size_t>(statistics.in_features);
+  const auto channels = static_cast<size_t>(scaled.in_features);
   if (input_scale.size() != channels) {
     throw Error(ErrorCode::kInternal, "statistics: input scale has " +
                                           std::to_string(input_scale.size()) +
@@ -33,7 +32,7 @@ InputStatistics rescale(const InputStatistics& statistics, const std::vector<flo
       }
     }
   }
-  for (size_t token = 0; token < static_cast<size_t>(statistics.sample_tokens); ++token) {
+  for (size_t token = 0; token < static_cast<size_t>(scaled.sample_tokens); ++token) {
     for (size_t i = 0; i < channels; ++i) {
       uint16_t& value = scaled.sample[token * channels + i];
       value = f32_to_bf16(bf16_to_f32(value) * input_scale[i]);

@@ -21,6 +21,6 @@ struct InputStatistics {
 };
 
 /// The statistics of x · input_scale: what the linears see after their input is rescaled.
-InputStatistics rescale(const InputStatistics& statistics, const std::vector<float>& input_scale);
+InputStatistics rescale(InputStatistics statistics, const std::vector<float>& input_scale);
 
 }  // namespace pare

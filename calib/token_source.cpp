@@ -4,15 +4,16 @@
 #include <bit>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 #include <random>
-#include <sstream>
 #include <string_view>
 #include <utility>
 
 #include "core/sha256.h"
+#include "formats/mapped_file.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -24,23 +25,53 @@ using Json = nlohmann::json;
   throw Error(ErrorCode::kInputMalformed, path + ": " + what);
 }
 
-std::string read_file(const std::string& path) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) {
-    throw Error(ErrorCode::kInputMissing, path + ": is a folder; expected a file");
+/// Whole blocks of this size are read and forgotten, so that a large file takes little memory.
+constexpr size_t kBlockBytes = size_t{4} << 20;
+
+/// The bytes of a file: mapped, or read where that cannot be done (pipes, /proc).
+class InputText {
+ public:
+  explicit InputText(const std::string& path) {
+    std::error_code error;
+    const std::filesystem::file_status status = std::filesystem::status(path, error);
+    if (std::filesystem::is_directory(status)) {
+      throw Error(ErrorCode::kInputMissing, path + ": is a folder; expected a file");
+    }
+    if (status.type() == std::filesystem::file_type::none) {
+      throw Error(ErrorCode::kInputMissing, path + ": cannot be read: " + error.message());
+    }
+    if (std::filesystem::is_regular_file(status)) mapped_.emplace(path);
+    if (!mapped_ || mapped_->bytes().empty()) read_stream(path);
+    if (view().empty()) fail(path, "is empty; expected text or token ids");
   }
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(ErrorCode::kInputMissing, path + ": cannot be opened for reading");
-  std::string text;
-  std::vector<char> buffer(size_t{1} << 20);
-  do {
-    file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
-    text.append(buffer.data(), static_cast<size_t>(file.gcount()));
-  } while (file);
-  if (file.bad()) throw Error(ErrorCode::kInputMissing, path + ": reading failed");
-  if (text.empty()) fail(path, "is empty; expected text or token ids");
-  return text;
-}
+
+  std::string_view view() const noexcept {
+    if (!mapped_ || mapped_->bytes().empty()) return read_;
+    return {reinterpret_cast<const char*>(mapped_->bytes().data()), mapped_->bytes().size()};
+  }
+
+  /// Lets the system forget a part until it is read again.
+  void release(size_t begin, size_t size) const noexcept {
+    if (mapped_ && !mapped_->bytes().empty()) {
+      mapped_->release(mapped_->bytes().subspan(begin, size));
+    }
+  }
+
+ private:
+  void read_stream(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw Error(ErrorCode::kInputMissing, path + ": cannot be opened for reading");
+    std::vector<char> buffer(size_t{1} << 20);
+    do {
+      file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
+      read_.append(buffer.data(), static_cast<size_t>(file.gcount()));
+    } while (file);
+    if (file.bad()) throw Error(ErrorCode::kInputMissing, path + ": reading failed");
+  }
+
+  std::optional<MappedFile> mapped_;
+  std::string read_;
+};
 
 enum class Kind { kText, kJsonLines, kIds };
 
@@ -74,7 +105,9 @@ size_t code_point_size(std::string_view text) {
 }
 
 // Bytes that are no text would be tokenized all the same, and give numbers that mean nothing.
-void check_is_text(const std::string& text, const std::string& path) {
+// Returns the digest of the file, which is taken in the same pass.
+std::string check_is_text(const InputText& input, const std::string& path) {
+  const std::string_view text = input.view();
   constexpr std::pair<std::string_view, const char*> kCompressed[] = {{"\x1f\x8b", "gzip"},
                                                                       {"PK\x03\x04", "zip"},
                                                                       {"\x28\xb5\x2f\xfd", "zstd"},
@@ -86,24 +119,32 @@ void check_is_text(const std::string& text, const std::string& path) {
       fail(path, std::string("is compressed (") + name + "); give the file that is inside");
     }
   }
-  for (size_t at = 0; at < text.size();) {
-    const size_t size = code_point_size(std::string_view(text).substr(at));
-    if (text[at] == '\0') {
-      fail(path, "byte " + std::to_string(at) + " is NUL; expected text in UTF-8");
+  Sha256 hash;
+  size_t at = 0;
+  for (size_t begin = 0; begin < text.size(); begin += kBlockBytes) {
+    const std::string_view block = text.substr(begin, kBlockBytes);
+    hash.update(block);
+    while (at < begin + block.size()) {
+      const size_t size = code_point_size(text.substr(at));
+      if (text[at] == '\0') {
+        fail(path, "byte " + std::to_string(at) + " is NUL; expected text in UTF-8");
+      }
+      if (size == 0) {
+        fail(path, "byte " + std::to_string(at) + " does not continue valid UTF-8; expected text " +
+                       "in UTF-8, convert it first");
+      }
+      at += size;
     }
-    if (size == 0) {
-      fail(path, "byte " + std::to_string(at) + " does not continue valid UTF-8; expected text " +
-                     "in UTF-8, convert it first");
-    }
-    at += size;
+    input.release(begin, block.size());
   }
+  return hash.finish();
 }
 
 // JSON lines under another name: as prose, the braces and keys would be scored too.
-void check_is_not_json_lines(const std::string& text, const std::string& path) {
+void check_is_not_json_lines(std::string_view text, const std::string& path) {
   const size_t begin = text.find_first_not_of(" \t\r\n");
-  if (begin == std::string::npos || text[begin] != '{') return;
-  const std::string line = text.substr(begin, text.find('\n', begin) - begin);
+  if (begin == std::string_view::npos || text[begin] != '{') return;
+  const std::string_view line = text.substr(begin, text.find('\n', begin) - begin);
   if (Json::parse(line, nullptr, false).is_object()) {
     fail(path,
          "the first line is a JSON object, which only a .jsonl file may hold; rename it to .jsonl");
@@ -122,8 +163,15 @@ std::vector<int32_t> ids_from_json(const Json& array, const std::string& where) 
   return ids;
 }
 
+// The line that begins at `at`, which is moved behind it.
+std::string_view next_line(std::string_view text, size_t& at) {
+  const std::string_view line = text.substr(at, text.find('\n', at) - at);
+  at = std::min(at + line.size() + 1, text.size());
+  return line;
+}
+
 // Numbers separated by white space or commas, or JSON arrays of them; one document a line or array.
-std::vector<std::vector<int32_t>> parse_id_file(const std::string& text, const std::string& path) {
+std::vector<std::vector<int32_t>> parse_id_file(std::string_view text, const std::string& path) {
   const Json json = Json::parse(text, nullptr, false);
   if (json.is_array()) {
     if (json.empty() || json[0].is_number()) return {ids_from_json(json, path)};
@@ -132,14 +180,16 @@ std::vector<std::vector<int32_t>> parse_id_file(const std::string& text, const s
     return documents;
   }
   std::vector<std::vector<int32_t>> documents;
-  std::istringstream lines(text);
-  std::string line;
-  for (int64_t number = 1; std::getline(lines, line); ++number) {
-    std::replace(line.begin(), line.end(), ',', ' ');
-    std::istringstream words(line);
+  size_t at = 0;
+  for (int64_t number = 1; at < text.size(); ++number) {
+    constexpr std::string_view kBetween = " \t\r\v\f,";
+    std::string_view line = next_line(text, at);
     std::vector<int32_t> ids;
-    std::string word;
-    while (words >> word) {
+    while (true) {
+      line.remove_prefix(std::min(line.find_first_not_of(kBetween), line.size()));
+      if (line.empty()) break;
+      const std::string word(line.substr(0, line.find_first_of(kBetween)));
+      line.remove_prefix(word.size());
       size_t used = 0;
       int64_t id = -1;
       try {
@@ -157,14 +207,6 @@ std::vector<std::vector<int32_t>> parse_id_file(const std::string& text, const s
   return documents;
 }
 
-std::vector<std::string> split_lines(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream stream(text);
-  std::string line;
-  while (std::getline(stream, line)) lines.push_back(std::move(line));
-  return lines;
-}
-
 // The file's order, or for a seed other than 0 Fisher-Yates with a fixed rule for drawing, so that
 // the order does not depend on the library.
 std::vector<size_t> reading_order(size_t count, uint64_t seed) {
@@ -174,6 +216,48 @@ std::vector<size_t> reading_order(size_t count, uint64_t seed) {
   std::mt19937_64 random(seed);
   for (size_t i = count; i > 1; --i) std::swap(order[i - 1], order[random() % i]);
   return order;
+}
+
+// Calls `visit` with the lines and their numbers from 0, in the order of the seed, until it says
+// that it has enough. What was passed is not kept in memory.
+void visit_lines(const InputText& input, uint64_t seed,
+                 const std::function<bool(std::string_view line, size_t number)>& visit) {
+  const std::string_view text = input.view();
+  std::vector<std::string_view> lines;
+  size_t released = 0;
+  size_t at = 0;
+  for (size_t number = 0; at < text.size(); ++number) {
+    const std::string_view line = next_line(text, at);
+    if (seed != 0) {
+      lines.push_back(line);
+    } else if (!visit(line, number)) {
+      return;
+    }
+    if (at - released >= kBlockBytes) {
+      input.release(released, at - released);
+      released = at;
+    }
+  }
+  for (const size_t number : reading_order(lines.size(), seed)) {
+    if (!visit(lines[number], number)) return;
+  }
+}
+
+// The ids of a line, or null when it gives a text. Other tools write more than one of the keys:
+// "tokens" may be the words of "text", or their number.
+const Json* ids_of(const Json& line) {
+  const Json* other = nullptr;
+  for (const char* key : {"input_ids", "tokens"}) {
+    const auto found = line.find(key);
+    if (found == line.end() || !found->is_array()) continue;
+    if (std::all_of(found->begin(), found->end(),
+                    [](const Json& id) { return id.is_number_integer(); })) {
+      return &*found;
+    }
+    if (other == nullptr) other = &*found;
+  }
+  const auto text = line.find("text");
+  return text != line.end() && text->is_string() ? nullptr : other;
 }
 
 }  // namespace
@@ -190,12 +274,12 @@ Tokenizer load_tokenizer(const WeightSource& source) {
 
 TokenDocuments read_documents(const std::string& path, const WeightSource& source,
                               int64_t needed_tokens, uint64_t seed) {
-  const std::string text = read_file(path);
-  check_is_text(text, path);
+  const InputText input(path);
+  const std::string_view text = input.view();
+  TokenDocuments result;
+  result.text_sha256 = check_is_text(input, path);
   const Kind kind = kind_of(path);
   if (kind != Kind::kJsonLines) check_is_not_json_lines(text, path);
-  TokenDocuments result;
-  result.text_sha256 = sha256_hex(std::string_view(text));
   if (kind == Kind::kIds) {
     std::vector<std::vector<int32_t>> documents = parse_id_file(text, path);
     int64_t tokens = 0;
@@ -207,7 +291,7 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
     return result;
   }
   std::optional<Tokenizer> tokenizer;
-  const auto encode = [&](const std::string& document) {
+  const auto encode = [&](std::string_view document) {
     if (!tokenizer) tokenizer = load_tokenizer(source);
     return tokenizer->encode(document, /*add_special_tokens=*/true);
   };
@@ -215,25 +299,22 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
     result.documents.push_back(encode(text));
     return result;
   }
-  const std::vector<std::string> lines = split_lines(text);
   int64_t tokens = 0;
-  for (const size_t index : reading_order(lines.size(), seed)) {
-    const std::string& line = lines[index];
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::string where = path + ", line " + std::to_string(index + 1);
+  visit_lines(input, seed, [&](std::string_view line, size_t number) {
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) return true;
+    const std::string where = path + ", line " + std::to_string(number + 1);
     const Json json = Json::parse(line, nullptr, false);
     if (!json.is_object()) fail(where, "is not a JSON object");
-    if (json.contains("input_ids") || json.contains("tokens")) {
-      result.documents.push_back(
-          ids_from_json(json.contains("input_ids") ? json["input_ids"] : json["tokens"], where));
+    if (const Json* ids = ids_of(json)) {
+      result.documents.push_back(ids_from_json(*ids, where));
     } else if (json.contains("text") && json["text"].is_string()) {
-      result.documents.push_back(encode(json["text"].get<std::string>()));
+      result.documents.push_back(encode(json["text"].get_ref<const std::string&>()));
     } else {
-      fail(where, "has neither \"text\" nor \"input_ids\"");
+      fail(where, "has neither \"text\" nor \"input_ids\" with an array of token ids");
     }
     tokens += static_cast<int64_t>(result.documents.back().size());
-    if (needed_tokens > 0 && tokens >= needed_tokens) break;
-  }
+    return needed_tokens <= 0 || tokens < needed_tokens;
+  });
   return result;
 }
 

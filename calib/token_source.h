@@ -1,8 +1,10 @@
 // Text and token-id files as token ids.
 //
 // The ending of the name, in upper or lower case, says what a file holds: .jsonl one object a line
-// with "text", or with "input_ids" (also "tokens"); .json, .ids and .tokens ids, separated by white
-// space or commas or as JSON arrays; any other file is text in UTF-8.
+// with "text", or with "input_ids" (also "tokens") where that is an array of integers; .json, .ids
+// and .tokens ids, separated by white space or commas or as JSON arrays; any other file is text in
+// UTF-8. Files are mapped, and what was passed is forgotten, so that a large one takes little
+// memory when few tokens of it are needed; pipes are read whole.
 //
 //   TokenDocuments documents = read_documents("c4.jsonl", tokenizer, /*needed_tokens=*/65536, 0);
 //   CalibrationSet set = make_windows(documents, 128, 512, "c4.jsonl");

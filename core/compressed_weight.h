@@ -23,11 +23,12 @@ enum class WeightFormat : uint8_t {
   kInt4,     ///< Half a byte; two's complement −8 … 7, or 0 … 15 with zero points.
 };
 
-/// How the input of the layer is rounded before the product.
+/// How the input of the layer is rounded before the product. x below is bfloat16 already, rounded
+/// from input × pre_quant_scale, and 1 / scale is a float that multiplies.
 enum class ActivationFormat : uint8_t {
   kBf16,         ///< Not quantized.
-  kFp8Static,    ///< e4m3(x / input_scale), one scale from calibration.
-  kInt8Static,   ///< round(x / input_scale) to −127 … 127, one scale from calibration.
+  kFp8Static,    ///< e4m3(x × (1 / input_scale)), one scale from calibration.
+  kInt8Static,   ///< round(x × (1 / input_scale)) to −127 … 127, one scale from calibration.
   kInt8Dynamic,  ///< The same with absmax/127 of each token, computed when it runs.
 };
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "calib/token_check.h"
 #include "calib/token_source.h"
 #include "core/process_memory.h"
 #include "core/progress_meter.h"
@@ -81,14 +82,7 @@ Text read_text(const EvaluateOptions& options, const EvaluatedModel& baseline) {
   const int64_t available = text.tokens / options.ctx;
   const int64_t count = available == 0 ? 0 : limited(available, options.limit);
   text.windows = make_windows(documents, count, options.ctx, options.text);
-  for (const int32_t id : text.windows.ids) {
-    if (id >= baseline.graph.vocab_size) {
-      throw Error(ErrorCode::kInputMalformed, options.text + ": token id " + std::to_string(id) +
-                                                  " is outside the vocabulary of " +
-                                                  std::to_string(baseline.graph.vocab_size) +
-                                                  " of " + options.baseline);
-    }
-  }
+  check_token_ids(text.windows.ids, baseline.graph.vocab_size, options.text, options.baseline);
   return text;
 }
 
@@ -190,6 +184,19 @@ EvaluateReport evaluate(const EvaluateOptions& options, const Callbacks& callbac
   }
 
   const std::vector<TokenScores> scores = score_windows(models, text.windows, setup, pool, meter);
+  for (size_t m = 0; m < models.size(); ++m) {
+    const ClampCount& clamps = scores[m].clamps;
+    ModelResult& result = m == 0 ? report.baseline : report.candidates[m - 1];
+    result.clamped_inputs = clamps.clamped;
+    result.quantized_inputs = clamps.values;
+    if (clamps.clamped <= clamps.values / 1000) continue;
+    report.warnings.push_back("W-CLAMP: " + models[m].source->path() + ": " +
+                              std::to_string(clamps.clamped) + " of " +
+                              std::to_string(clamps.values) +
+                              " activations exceed the range of their static scale; calibrate on "
+                              "text that is more like this one");
+    meter.warn(report.warnings.back());
+  }
   const std::string method = describe_method(text.windows, bos_tokens(models[0]));
   report.baseline.perplexity = summarize(scores[0], text.windows);
   report.baseline.perplexity.method = method;

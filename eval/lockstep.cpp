@@ -4,6 +4,7 @@
 
 #include "eval/block_shape.h"
 #include "model/model_head.h"
+#include "pare/error.h"
 
 namespace pare {
 namespace {
@@ -25,11 +26,6 @@ int64_t parameters(const BlockGraph& block) {
 
 double load_cost(const BlockGraph& block) {
   return kLoadCost * static_cast<double>(parameters(block));
-}
-
-bool same_rotary(const RotaryShape& a, const RotaryShape& b) {
-  return a.head_dim == b.head_dim && a.rotated == b.rotated &&
-         a.inverse_frequency == b.inverse_frequency && a.attention_factor == b.attention_factor;
 }
 
 size_t deepest(std::span<const EvaluatedModel> models) {
@@ -65,7 +61,12 @@ void for_each_window(ThreadPool& pool, ProgressMeter& meter, int64_t windows, do
 LockstepRunner::LockstepRunner(std::span<const EvaluatedModel> models,
                                const LockstepOptions& options, ThreadPool& pool,
                                ProgressMeter& meter)
-    : models_(models), options_(options), pool_(pool), meter_(meter) {}
+    : models_(models),
+      options_(options),
+      pool_(pool),
+      meter_(meter),
+      rotary_(options.length),
+      clamps_(models.size()) {}
 
 void LockstepRunner::run(std::span<const int32_t> ids, const std::string& prefix,
                          std::vector<std::vector<float>>& hidden) {
@@ -78,7 +79,7 @@ void LockstepRunner::run(std::span<const int32_t> ids, const std::string& prefix
       meter_.phase("evaluate", prefix + "layer " + std::to_string(layer + 1) + " of " +
                                    std::to_string(model.graph.blocks.size()) + ", " + model.name);
       meter_.check_cancelled();
-      run_layer(model, model.graph.blocks[layer], windows, hidden[m].data());
+      run_layer(m, model.graph.blocks[layer], windows, hidden[m].data());
     }
   }
 }
@@ -108,26 +109,23 @@ void LockstepRunner::embed(std::span<const int32_t> ids, std::vector<std::vector
   }
 }
 
-void LockstepRunner::run_layer(const EvaluatedModel& model, const BlockGraph& block,
-                               int64_t windows, float* hidden) {
+void LockstepRunner::run_layer(size_t m, const BlockGraph& block, int64_t windows, float* hidden) {
+  const EvaluatedModel& model = models_[m];
   const BlockWeights weights = load_block(block, *model.source, options_.precision);
   meter_.advance(load_cost(block));
-  const BlockRunner runner(block, weights, rotary_table(block.rotary), options_.precision);
+  const BlockRunner runner(block, weights, rotary_.of(block.rotary), options_.precision);
   std::vector<BlockWorkspace>& scratch = workspaces(block);
   const int64_t stride = options_.length * model.graph.hidden_size;
-  for_each_window(pool_, meter_, windows, layer_cost(block, options_.length, options_.length),
-                  [&](int64_t window, size_t worker) {
-                    runner.run(hidden + window * stride, options_.length, scratch[worker], {});
-                  });
-}
-
-const RotaryTable& LockstepRunner::rotary_table(const RotaryShape& shape) {
-  for (const auto& known : rotary_) {
-    if (same_rotary(known->shape, shape)) return known->table;
+  try {
+    for_each_window(pool_, meter_, windows, layer_cost(block, options_.length, options_.length),
+                    [&](int64_t window, size_t worker) {
+                      runner.run(hidden + window * stride, options_.length, scratch[worker], {});
+                    });
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kNonFinite) throw;
+    throw Error(error.code(), model.source->path() + ": " + block.prefix + ": " + error.what());
   }
-  rotary_.push_back(
-      std::make_unique<Rotary>(Rotary{shape, make_rotary_table(shape, options_.length)}));
-  return rotary_.back()->table;
+  for (BlockWorkspace& workspace : scratch) clamps_[m].add(workspace.take_clamps());
 }
 
 std::vector<BlockWorkspace>& LockstepRunner::workspaces(const BlockGraph& block) {

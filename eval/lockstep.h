@@ -46,14 +46,15 @@ class LockstepRunner {
   void run(std::span<const int32_t> ids, const std::string& prefix,
            std::vector<std::vector<float>>& hidden);
 
+  /// Of each model, over all calls of run().
+  const std::vector<ClampCount>& clamps() const noexcept { return clamps_; }
+
   /// Cost of run() for that many windows.
   double cost(int64_t windows) const;
 
  private:
   void embed(std::span<const int32_t> ids, std::vector<std::vector<float>>& hidden);
-  void run_layer(const EvaluatedModel& model, const BlockGraph& block, int64_t windows,
-                 float* hidden);
-  const RotaryTable& rotary_table(const RotaryShape& shape);
+  void run_layer(size_t model, const BlockGraph& block, int64_t windows, float* hidden);
   std::vector<BlockWorkspace>& workspaces(const BlockGraph& block);
 
   std::span<const EvaluatedModel> models_;
@@ -61,16 +62,13 @@ class LockstepRunner {
   ThreadPool& pool_;
   ProgressMeter& meter_;
 
-  // Both are made once for each different shape, which are few.
-  struct Rotary {
-    RotaryShape shape;
-    RotaryTable table;
-  };
+  RotaryTables rotary_;
+  std::vector<ClampCount> clamps_;
+  // Made once for each different shape, which are few.
   struct Workspaces {
     const BlockGraph* made_for = nullptr;
     std::vector<BlockWorkspace> of_worker;
   };
-  std::vector<std::unique_ptr<Rotary>> rotary_;
   std::vector<std::unique_ptr<Workspaces>> workspaces_;
 };
 

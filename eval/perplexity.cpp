@@ -192,6 +192,7 @@ std::vector<TokenScores> score_windows(std::span<const EvaluatedModel> models,
                       scorer.score(first, window, hidden, scratch[worker]);
                     });
   }
+  for (size_t m = 0; m < models.size(); ++m) scores[m].clamps = runner.clamps()[m];
   return scores;
 }
 

@@ -19,12 +19,14 @@
 #include "core/thread_pool.h"
 #include "eval/evaluated_model.h"
 #include "eval/memory_plan.h"
+#include "model/linear.h"
 #include "pare/evaluate.h"
 
 namespace pare {
 
 /// Of one model, a value for each scored position, [windows, length − 1].
 struct TokenScores {
+  ClampCount clamps;            ///< Of static activation ranges.
   std::vector<float> nll;       ///< −log p(token), in nats.
   std::vector<float> kl;        ///< KL(baseline ‖ model), in nats; empty for the baseline.
   std::vector<uint8_t> agrees;  ///< 1 where both models' most likely token is the same; likewise.

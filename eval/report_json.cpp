@@ -37,6 +37,8 @@ Json model_json(const ModelResult& model, bool candidate) {
           {"bits_per_weight", model.bits_per_weight},
           {"bytes", model.bytes},
           {"sha256", model.sha256},
+          {"clamped_inputs", model.clamped_inputs},
+          {"quantized_inputs", model.quantized_inputs},
           {"tasks", {{"perplexity", perplexity_json(model.perplexity, candidate)}}}};
 }
 

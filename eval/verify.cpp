@@ -72,14 +72,14 @@ VerifyReport verify(const std::string& golden_path, const std::string& model,
   ProgressMeter meter(callbacks, static_cast<double>(graph.blocks.size() + 1));
   std::vector<float> hidden(static_cast<size_t>(ids.batch * ids.length * graph.hidden_size));
   embed_tokens(graph, *source, ids.ids, hidden.data());
+  RotaryTables rotary(ids.length);
   for (size_t index = 0; index < graph.blocks.size(); ++index) {
     meter.phase("verify", "layer " + std::to_string(index + 1) + " of " +
                               std::to_string(graph.blocks.size()));
     meter.check_cancelled();
     const BlockGraph& block = graph.blocks[index];
     const BlockWeights weights = load_block(block, *source, precision);
-    const RotaryTable rotary = make_rotary_table(block.rotary, ids.length);
-    const BlockRunner runner(block, weights, rotary, precision);
+    const BlockRunner runner(block, weights, rotary.of(block.rotary), precision);
     pool.parallel_for(static_cast<size_t>(ids.batch), [&](size_t sequence, size_t) {
       BlockWorkspace workspace(block, ids.length, precision);
       runner.run(hidden.data() + static_cast<int64_t>(sequence) * ids.length * graph.hidden_size,

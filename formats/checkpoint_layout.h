@@ -71,5 +71,7 @@ inline constexpr SideName kZeroPointName{"zero_point", ".weight_zero_point"};
 inline constexpr SideName kInputScaleName{"input_scale", ".input_scale"};
 inline constexpr SideName kPreQuantScaleName{"pre_quant_scale", ".pre_quant_scale"};
 inline constexpr SideName kMaskName{"mask_index", ".mask_index"};
+inline constexpr std::array<SideName, 5> kSideNames{kScaleName, kZeroPointName, kInputScaleName,
+                                                    kPreQuantScaleName, kMaskName};
 
 }  // namespace pare

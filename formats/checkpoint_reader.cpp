@@ -2,25 +2,20 @@
 
 #include <array>
 #include <cstring>
-#include <filesystem>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/sha256.h"
 #include "formats/checkpoint_entries.h"
 #include "formats/hdf5_walk.h"
+#include "formats/input_paths.h"
 #include "formats/json_check.h"
 #include "formats/mapped_file.h"
+#include "formats/shard_index.h"
 #include "pare/error.h"
 
 namespace pare {
 namespace {
-
-namespace fs = std::filesystem;
-using Json = nlohmann::json;
-
-constexpr size_t kMaxIndexBytes = size_t{256} << 20;
 
 [[noreturn]] void malformed(const std::string& path, const std::string& what) {
   throw Error(ErrorCode::kInputMalformed, path + ": " + what);
@@ -55,64 +50,6 @@ struct Shard {
   }
 };
 
-/// A shard as the index describes it.
-struct ShardPlan {
-  std::string path;
-  int64_t bytes = 0;
-  std::string sha256;
-};
-
-/// Reads an index; fills `weight_map` with dataset name → shard number.
-std::vector<ShardPlan> read_index(const std::string& index,
-                                  std::map<std::string, size_t>& weight_map) {
-  const std::string text = read_text_file(index, kMaxIndexBytes);
-  check_json(text, index);
-  const Json json = Json::parse(text);
-  std::vector<ShardPlan> shards;
-  std::map<std::string, size_t> number_of;
-  try {
-    if (json.at("pare_format") != kCheckpointIndexFormat ||
-        json.at("pare_format_version") != kCheckpointVersion) {
-      malformed(index, std::string("expected pare_format \"") + kCheckpointIndexFormat +
-                           "\", version " + std::to_string(kCheckpointVersion));
-    }
-    for (const Json& shard : json.at("shards")) {
-      const auto name = shard.at("file").get<std::string>();
-      if (!is_valid_dataset_name(name)) {
-        malformed(index, "shard \"" + name + "\" is not a plain file name");
-      }
-      if (!number_of.emplace(name, shards.size()).second) {
-        malformed(index, "shard \"" + name + "\" is listed twice");
-      }
-      shards.push_back({(fs::path(index).parent_path() / name).string(),
-                        shard.at("bytes").get<int64_t>(), shard.at("sha256").get<std::string>()});
-    }
-    for (const auto& [tensor, shard] : json.at("weight_map").items()) {
-      const auto found = number_of.find(shard.get<std::string>());
-      if (found == number_of.end()) {
-        malformed(index, "tensor \"" + tensor + "\": its shard is not in \"shards\"");
-      }
-      weight_map[tensor] = found->second;
-    }
-  } catch (const Json::exception& error) {
-    malformed(index, std::string("not an index of shards: ") + error.what());
-  }
-  if (shards.empty()) malformed(index, "it names no shards");
-  return shards;
-}
-
-/// The index in a folder; empty when there is none.
-std::string find_index(const std::string& folder) {
-  std::string result;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    if (!entry.path().filename().string().ends_with(kIndexSuffix)) continue;
-    if (!result.empty()) malformed(folder, "holds more than one index of shards");
-    result = entry.path().string();
-  }
-  return result;
-}
-
 template <typename Element>
 std::vector<Element> copy_of(std::span<const std::byte> bytes) {
   std::vector<Element> result(bytes.size() / sizeof(Element));
@@ -124,7 +61,7 @@ class Checkpoint final : public WeightSource {
  public:
   explicit Checkpoint(const std::string& path) : path_(path) {
     std::string index;
-    if (fs::is_directory(path)) {
+    if (input_kind(path) == PathKind::kFolder) {
       index = find_index(path);
       if (index.empty()) malformed(path, "holds no index of shards (NAME.h5.index.json)");
     } else if (path.ends_with(kIndexSuffix)) {
@@ -228,7 +165,6 @@ class Checkpoint final : public WeightSource {
       for (const auto* group : {&checked->contents.tensors, &checked->contents.meta}) {
         for (const StoredDataset& dataset : *group) {
           check_sha256(*checked, dataset);
-          checked->file.release(checked->bytes(dataset));
           total += dataset.size;
         }
       }
@@ -251,11 +187,11 @@ class Checkpoint final : public WeightSource {
     std::map<std::string, size_t> weight_map;
     plans_ = read_index(index, weight_map);
     for (const ShardPlan& plan : plans_) {
-      if (!fs::exists(plan.path)) {
+      if (!input_file_exists(plan.path)) {
         throw Error(ErrorCode::kInputMissing,
                     plan.path + ": this shard is named by " + index + " and is not there");
       }
-      const auto bytes = static_cast<int64_t>(fs::file_size(plan.path));
+      const auto bytes = static_cast<int64_t>(MappedFile(plan.path).bytes().size());
       if (bytes != plan.bytes) {
         malformed(plan.path, std::to_string(bytes) + " bytes, the index expects " +
                                  std::to_string(plan.bytes) + " (file truncated?)");
@@ -315,14 +251,17 @@ class Checkpoint final : public WeightSource {
     }
   }
 
-  static void check_sha256(const Shard& from, const StoredDataset& dataset) {
+  /// Reads the whole payload against the hash that the file states; the system may forget it then.
+  static const std::string& check_sha256(const Shard& from, const StoredDataset& dataset) {
     const std::string shown = from.file.path() + ": tensor \"" + dataset.name + "\"";
     const std::string& expected = text_attribute(dataset.attributes, "sha256", shown);
     const std::string found = sha256_hex(from.bytes(dataset));
+    from.file.release(from.bytes(dataset));
     if (found != expected) {
       throw Error(ErrorCode::kInputMalformed, shown + ": its bytes have SHA-256 " + found +
                                                   ", expected " + expected + " (damaged file?)");
     }
+    return expected;
   }
 
   const Placed& find(const std::string& name) const {
@@ -332,7 +271,8 @@ class Checkpoint final : public WeightSource {
   }
   const Shard& shard(const Placed& placed) const { return *shards_[placed.shard]; }
 
-  /// Over the hashes that the file states; verify_hashes() checks that they are true.
+  /// Over the hashes that the file states, each of which is recomputed on the way: the digest names
+  /// what was evaluated, so that it must not be that of another payload.
   std::string compute_sha256() const {
     Sha256 hash;
     hash.update("config " + sha256_hex(config_json_) + "\n");
@@ -340,8 +280,7 @@ class Checkpoint final : public WeightSource {
       for (const StoredDataset* part : placed.entry.parts()) {
         const std::string shown = shard(placed).file.path() + ": tensor \"" + part->name + "\"";
         hash.update(part->name + " " + text_attribute(part->attributes, "dtype", shown) + " " +
-                    shape_text(part->shape) + " " +
-                    text_attribute(part->attributes, "sha256", shown) + "\n");
+                    shape_text(part->shape) + " " + check_sha256(shard(placed), *part) + "\n");
       }
     }
     return hash.finish();
@@ -367,6 +306,8 @@ std::unique_ptr<WeightSource> open_checkpoint(const std::string& path) {
 
 int64_t verify_hashes(const std::string& path) { return Checkpoint(path).verify(); }
 
-bool is_checkpoint_folder(const std::string& path) { return !find_index(path).empty(); }
+bool is_checkpoint_folder(const std::string& path) {
+  return input_kind(path) == PathKind::kFolder && !find_index(path).empty();
+}
 
 }  // namespace pare

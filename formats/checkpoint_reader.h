@@ -2,7 +2,7 @@
 //
 // The files are listed by the strict walker of formats/hdf5_walk.h and every attribute is checked
 // against the shapes when the checkpoint is opened; payloads stay mapped. The hashes of the
-// payloads are not recomputed unless verify_hashes() is asked to.
+// payloads are recomputed when verify_hashes() or WeightSource::sha256() is asked for.
 //
 //   auto source = open_checkpoint("llama-int4.h5");
 //   CompressedWeight weight = source->compressed("model.layers.0.mlp.up_proj.weight");

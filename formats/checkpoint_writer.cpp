@@ -5,6 +5,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <system_error>
 #include <vector>
 
 #include "core/sha256.h"
@@ -218,7 +219,9 @@ struct CheckpointWriter::State {
       for (const std::string& tensor : shard.names) index["weight_map"][tensor] = name;
       result.bytes += bytes;
       payload += shard.payload_bytes;
-      fs::rename(shard.path, fs::path(folder->temporary_path()) / name);
+      std::error_code error;
+      fs::rename(shard.path, fs::path(folder->temporary_path()) / name, error);
+      if (error) fail_write(path, "renaming " + shard.path, error.value());
     }
     index["total_bytes"] = payload;
     const std::string text = index.dump(2) + "\n";

@@ -41,7 +41,8 @@ class CheckpointWriter {
  public:
   /// `path` ending in ".h5" makes one file, anything else a folder of shards of at most
   /// `shard_bytes` (a larger single tensor gets a shard of its own). Throws Error(kWriteFailed)
-  /// when the output exists and `force` is false, or the folder cannot be written.
+  /// when the output exists and `force` is false, or the folder cannot be written, and as
+  /// OutputFolder when shards cannot be named after it.
   CheckpointWriter(const std::string& path, const CheckpointHeader& header, bool force,
                    int64_t shard_bytes = int64_t{5} << 30);
   ~CheckpointWriter();

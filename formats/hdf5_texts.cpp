@@ -1,6 +1,8 @@
 #include "formats/hdf5_texts.h"
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -9,7 +11,6 @@
 namespace pare {
 namespace {
 
-constexpr size_t kMaxTextBytes = size_t{16} << 20;
 constexpr size_t kMaxChunks = 256;
 constexpr uint8_t kAttributeMessage = 0x0c;
 constexpr uint8_t kAttributeInfoMessage = 0x15;
@@ -53,14 +54,20 @@ class Cursor {
   const std::string& shown_;
 };
 
+Cursor cursor_at(std::span<const std::byte> file, uint64_t address, const std::string& shown) {
+  Cursor cursor(file, shown);
+  cursor.take(address);
+  return cursor;
+}
+
 /// Collects the texts of one object.
-class TextReader {
+class ObjectTexts {
  public:
-  TextReader(std::span<const std::byte> file, const std::string& shown)
-      : file_(file), shown_(shown) {}
+  ObjectTexts(std::span<const std::byte> file, VlenTextReader& heap, const std::string& shown)
+      : file_(file), heap_(heap), shown_(shown) {}
 
   std::map<std::string, std::string> read(uint64_t header) {
-    Cursor cursor = at(header);
+    Cursor cursor = cursor_at(file_, header, shown_);
     cursor.expect("OHDR");
     if (cursor.number<uint8_t>() != 2) cursor.fail("object header version is not 2");
     const auto flags = cursor.number<uint8_t>();
@@ -75,7 +82,7 @@ class TextReader {
     // Chunks may name further chunks while this runs; a circle ends at the limit.
     for (size_t i = 0; i < chunks_.size(); ++i) {
       if (i >= kMaxChunks) cursor.fail("its header has too many chunks");
-      Cursor chunk(at(chunks_[i].first).take(chunks_[i].second), shown_);
+      Cursor chunk(cursor_at(file_, chunks_[i].first, shown_).take(chunks_[i].second), shown_);
       chunk.expect("OCHK");
       if (chunk.left() < 4) chunk.fail("a chunk is too short");
       read_messages(Cursor(chunk.take(chunk.left() - 4), shown_));  // Less the checksum.
@@ -84,12 +91,6 @@ class TextReader {
   }
 
  private:
-  Cursor at(uint64_t address) const {
-    Cursor cursor(file_, shown_);
-    cursor.take(address);
-    return cursor;
-  }
-
   void read_messages(Cursor chunk) {
     const size_t prefix = has_order_ ? 6 : 4;
     while (chunk.left() >= prefix) {  // Less is a gap.
@@ -138,35 +139,17 @@ class TextReader {
     const auto length = message.number<uint32_t>();
     const auto collection = message.number<uint64_t>();
     const auto index = message.number<uint32_t>();
-    texts_[std::string(name, strnlen(name, name_size))] =
-        length == 0 ? std::string() : heap_text(collection, index, length);
-  }
-
-  std::string heap_text(uint64_t collection, uint32_t index, uint32_t length) const {
-    Cursor header = at(collection);
-    header.expect("GCOL");
-    if (header.number<uint8_t>() != 1) header.fail("heap version is not 1");
-    header.take(3);
-    const auto size = header.number<uint64_t>();
-    constexpr uint64_t kHeaderBytes = 16;
-    if (size < kHeaderBytes || length > kMaxTextBytes) header.fail("a text is too long");
-    Cursor objects(header.take(size - kHeaderBytes), shown_);
-    while (objects.left() >= kHeaderBytes) {
-      const auto found = objects.number<uint16_t>();
-      objects.take(6);  // Reference count and padding.
-      const auto bytes = objects.number<uint64_t>();
-      if (found == 0) break;  // What follows is free.
-      Cursor object(objects.take(bytes), shown_);
-      if (found == index) {
-        const auto text = object.take(length);
-        return {reinterpret_cast<const char*>(text.data()), text.size()};
-      }
-      objects.take((8 - bytes % 8) % 8);
-    }
-    objects.fail("a text is not in its heap");
+    if (length > kMaxTextBytes) message.fail("a text is too long");
+    heap_.count(length, shown_);
+    std::string& text = texts_[std::string(name, strnlen(name, name_size))];
+    if (length == 0) return;
+    Cursor object(heap_.heap_object(collection, index, shown_), shown_);
+    const auto bytes = object.take(length);
+    text.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
 
   std::span<const std::byte> file_;
+  VlenTextReader& heap_;
   const std::string& shown_;
   bool has_order_ = false;
   std::vector<std::pair<uint64_t, uint64_t>> chunks_;
@@ -175,9 +158,59 @@ class TextReader {
 
 }  // namespace
 
-std::map<std::string, std::string> read_vlen_texts(std::span<const std::byte> file, uint64_t header,
-                                                   const std::string& shown) {
-  return TextReader(file, shown).read(header);
+std::map<std::string, std::string> VlenTextReader::read(uint64_t header, const std::string& shown) {
+  return ObjectTexts(file_, *this, shown).read(header);
+}
+
+void VlenTextReader::count(size_t bytes, const std::string& shown) {
+  if (bytes > kMaxFileTextBytes - total_) {
+    throw Error(ErrorCode::kInputMalformed,
+                shown + ": with it the texts of all attributes of the file are longer than " +
+                    std::to_string(kMaxFileTextBytes >> 20) + " MiB together");
+  }
+  total_ += bytes;
+}
+
+std::span<const std::byte> VlenTextReader::heap_object(uint64_t collection, uint32_t index,
+                                                       const std::string& shown) {
+  const auto& objects = list(collection, shown).objects;
+  const auto found =
+      std::lower_bound(objects.begin(), objects.end(), index,
+                       [](const auto& object, uint32_t wanted) { return object.first < wanted; });
+  if (found == objects.end() || found->first != index) {
+    Cursor({}, shown).fail("a text is not in its heap");
+  }
+  return found->second;
+}
+
+const VlenTextReader::Collection& VlenTextReader::list(uint64_t address, const std::string& shown) {
+  const auto next = collections_.lower_bound(address);
+  if (next != collections_.end() && next->first == address) return next->second;
+  Cursor header = cursor_at(file_, address, shown);
+  header.expect("GCOL");
+  if (header.number<uint8_t>() != 1) header.fail("heap version is not 1");
+  header.take(3);
+  const auto size = header.number<uint64_t>();
+  constexpr uint64_t kHeaderBytes = 16;
+  if (size < kHeaderBytes) header.fail("a heap is shorter than its header");
+  Cursor objects(header.take(size - kHeaderBytes), shown);
+  // Else listing many that lie in each other would take the square of the file's size.
+  if ((next != collections_.end() && next->first < address + size) ||
+      (next != collections_.begin() && std::prev(next)->second.end > address)) {
+    header.fail("two of its heaps share bytes");
+  }
+  Collection result{address + size, {}};
+  while (objects.left() >= kHeaderBytes) {
+    const auto index = objects.number<uint16_t>();
+    objects.take(6);  // Reference count and padding.
+    const auto bytes = objects.number<uint64_t>();
+    if (index == 0) break;  // What follows is free.
+    result.objects.emplace_back(index, objects.take(bytes));
+    objects.take(std::min<size_t>((8 - bytes % 8) % 8, objects.left()));
+  }
+  std::stable_sort(result.objects.begin(), result.objects.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  return collections_.emplace(address, std::move(result)).first->second;
 }
 
 }  // namespace pare

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 #include <limits>
+#include <map>
 
 #include "formats/checkpoint_layout.h"
 #include "formats/hdf5_library.h"
@@ -18,7 +19,6 @@ namespace {
 constexpr std::array<uint8_t, 8> kSignature{0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
 constexpr hsize_t kMaxDatasets = 1'000'000;
 constexpr int kMaxAttributes = 64;
-constexpr size_t kMaxAttributeBytes = size_t{16} << 20;
 constexpr int kMaxRank = 32;
 
 struct Link {
@@ -51,7 +51,8 @@ bool is_half(hid_t type) {
 /// Walks one open file; the members are what its messages need.
 class Walker {
  public:
-  Walker(const MappedFile& file, Hdf5Contents& contents) : file_(file), contents_(contents) {}
+  Walker(const MappedFile& file, Hdf5Contents& contents)
+      : file_(file), contents_(contents), texts_(file.bytes()) {}
 
   void walk() {
     check_superblock();
@@ -142,7 +143,7 @@ class Walker {
     return links;
   }
 
-  std::vector<StoredDataset> walk_group(hid_t root, const std::string& name) const {
+  std::vector<StoredDataset> walk_group(hid_t root, const std::string& name) {
     const Hdf5Handle group(H5Oopen(root, name.c_str(), H5P_DEFAULT), H5Oclose);
     require(group.valid(), "/" + name + " cannot be opened");
     if (H5Iget_type(group.get()) != H5I_GROUP) fail("/" + name + " is not a group");
@@ -153,7 +154,7 @@ class Walker {
     return datasets;
   }
 
-  StoredDataset walk_dataset(hid_t group, const std::string& name) const {
+  StoredDataset walk_dataset(hid_t group, const std::string& name) {
     const std::string shown = "tensor \"" + name + "\"";
     const Hdf5Handle dataset(H5Oopen(group, name.c_str(), H5P_DEFAULT), H5Oclose);
     require(dataset.valid(), shown + " cannot be opened");
@@ -243,7 +244,7 @@ class Walker {
     result.size = size;
   }
 
-  AttributeMap read_attributes(hid_t object, const std::string& shown) const {
+  AttributeMap read_attributes(hid_t object, const std::string& shown) {
     const int count = H5Aget_num_attrs(object);
     if (count < 0 || count > kMaxAttributes) {
       fail(shown + " has " + std::to_string(count) + " attributes, expected at most " +
@@ -251,7 +252,10 @@ class Walker {
     }
     H5O_info_t info = {};
     require(H5Oget_info2(object, &info, H5O_INFO_BASIC) >= 0, shown + " has no readable header");
-    const auto texts = read_vlen_texts(file_.bytes(), info.addr, file_.path() + ": " + shown);
+    const auto [seen, is_new] = seen_.emplace(info.addr, shown);
+    // Each name would have the attributes read and kept once more, without a byte of the file.
+    if (!is_new) fail(seen->second + " and " + shown + " are one object: they share bytes");
+    auto texts = texts_.read(info.addr, file_.path() + ": " + shown);
     AttributeMap result;
     for (int i = 0; i < count; ++i) {
       const Hdf5Handle attribute(H5Aopen_by_idx(object, ".", H5_INDEX_NAME, H5_ITER_INC,
@@ -265,7 +269,7 @@ class Walker {
       name.pop_back();
       const auto text = texts.find(name);
       if (text != texts.end()) {
-        result.emplace(name, text->second);
+        result.emplace(name, std::move(text->second));
         continue;
       }
       result.emplace(name, read_attribute(attribute.get(), shown + ": attribute \"" + name + "\""));
@@ -273,7 +277,7 @@ class Walker {
     return result;
   }
 
-  AttributeValue read_attribute(hid_t attribute, const std::string& shown) const {
+  AttributeValue read_attribute(hid_t attribute, const std::string& shown) {
     const Hdf5Handle type(H5Aget_type(attribute), H5Tclose);
     const Hdf5Handle space(H5Aget_space(attribute), H5Sclose);
     require(type.valid() && space.valid(), shown + " cannot be read");
@@ -303,11 +307,12 @@ class Walker {
     fail(shown + " is neither a text nor integers");
   }
 
-  std::string read_text(hid_t attribute, const Hdf5Handle& type, const std::string& shown) const {
-    // Those of variable length were read by read_vlen_texts(), and the library must not try.
+  std::string read_text(hid_t attribute, const Hdf5Handle& type, const std::string& shown) {
+    // Those of variable length were read by VlenTextReader, and the library must not try.
     if (H5Tis_variable_str(type.get()) != 0) fail(shown + " is not in the object's header");
     const size_t size = H5Tget_size(type.get());
-    if (size == 0 || size > kMaxAttributeBytes) fail(shown + " is longer than 16 MiB");
+    if (size == 0 || size > kMaxTextBytes) fail(shown + " is longer than 16 MiB");
+    texts_.count(size, file_.path() + ": " + shown);
     std::string result(size, '\0');
     require(H5Aread(attribute, type.get(), result.data()) >= 0, shown + " cannot be read");
     result.resize(strnlen(result.data(), size));
@@ -333,6 +338,8 @@ class Walker {
 
   const MappedFile& file_;
   Hdf5Contents& contents_;
+  VlenTextReader texts_;
+  std::map<haddr_t, std::string> seen_;  ///< Objects by the address of their header.
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/sha256.h"
+#include "formats/input_paths.h"
 #include "formats/json_check.h"
 #include "formats/safetensors.h"
 #include "pare/error.h"
@@ -43,14 +44,15 @@ class HfFolder final : public WeightSource {
     read_config();
     for (const char* name : kTextFiles) {
       const fs::path file = fs::path(path_) / name;
-      if (fs::exists(file)) text_files_[name] = read_text_file(file.string(), kMaxTextBytes);
+      if (input_file_exists(file.string()))
+        text_files_[name] = read_text_file(file.string(), kMaxTextBytes);
     }
     const fs::path single = fs::path(path_) / "model.safetensors";
     const fs::path index = fs::path(path_) / "model.safetensors.index.json";
-    if (fs::exists(single)) {
+    if (input_file_exists(single.string())) {
       files_.push_back(SafetensorsFile::open(single.string()));
       for (const std::string& name : files_[0].names()) file_of_[name] = 0;
-    } else if (fs::exists(index)) {
+    } else if (input_file_exists(index.string())) {
       open_shards(index.string());
     } else {
       throw Error(ErrorCode::kInputMissing,
@@ -101,7 +103,7 @@ class HfFolder final : public WeightSource {
  private:
   void read_config() {
     const fs::path file = fs::path(path_) / "config.json";
-    if (!fs::exists(file)) {
+    if (!input_file_exists(file.string())) {
       throw Error(ErrorCode::kInputMissing, path_ + ": config.json is not there");
     }
     config_json_ = read_text_file(file.string(), kMaxTextBytes);
@@ -125,7 +127,7 @@ class HfFolder final : public WeightSource {
     std::map<std::string, size_t> number_of;
     for (const std::string& shard : shards) {
       const fs::path file = fs::path(path_) / shard;
-      if (!fs::exists(file)) {
+      if (!input_file_exists(file.string())) {
         throw Error(ErrorCode::kInputMissing,
                     file.string() + ": this shard is named by " + index + " and is not there");
       }

@@ -11,9 +11,14 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <map>
+#include <set>
 #include <system_error>
 #include <utility>
+#include <vector>
 
+#include "formats/input_paths.h"
+#include "formats/shard_index.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -43,8 +48,12 @@ std::string without_slash(std::string path) {
 
 void check_place(const std::string& path) {
   const std::string folder = folder_of(without_slash(path));
-  std::error_code ignored;
-  if (!fs::is_directory(folder, ignored)) {
+  std::error_code error;
+  const fs::file_status status = fs::status(folder, error);
+  if (status.type() == fs::file_type::none) {
+    fail(path, "its folder " + folder + " cannot be reached: " + error.message());
+  }
+  if (!fs::is_directory(status)) {
     fail(path, "its folder " + folder + " does not exist; create it first");
   }
 }
@@ -100,25 +109,49 @@ void sync_folder(const std::string& path) {
   }
 }
 
-/// Whether a name is one that a folder of shards holds.
-bool is_ours(const std::string& name) {
-  return name.ends_with(".h5") || name.ends_with(".h5.index.json");
+void check_folder_name(const std::string& path) {
+  const std::string fault = shard_folder_fault(path);
+  if (!fault.empty()) throw Error(ErrorCode::kUsage, path + ": " + fault);
 }
 
+/// Names of what a folder of shards consists of: its index, and the files that it names.
+std::set<std::string> own_files(const std::string& path) {
+  try {
+    const std::string index = find_index(path);
+    if (index.empty()) return {};
+    std::set<std::string> names{fs::path(index).filename().string()};
+    std::map<std::string, size_t> weight_map;
+    for (const ShardPlan& shard : read_index(index, weight_map)) {
+      names.insert(fs::path(shard.path).filename().string());
+    }
+    return names;
+  } catch (const Error& error) {
+    fail(path, std::string("is not replaced, for it is no folder of shards (") + error.what() +
+                   "); remove it first, or choose another output");
+  }
+}
+
+/// Only what is a checkpoint from end to end may be deleted, even with force.
 void check_replaceable(const std::string& path, bool force) {
   struct stat status = {};
   if (::lstat(path.c_str(), &status) != 0) return;
   if (!S_ISDIR(status.st_mode)) fail(path, "exists and is no folder; remove it first");
-  for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
-    if (!force) fail(path, "exists already and is not empty; use --force to replace it");
-    const std::string name = entry.path().filename().string();
-    if (!entry.is_regular_file() || !is_ours(name)) {
-      fail(path, "holds \"" + name + "\", which is not part of a checkpoint, and is not replaced");
-    }
+  std::error_code error;
+  const std::vector<std::string> names = folder_names(path, error);
+  if (error) fail(path, "cannot be listed: " + error.message());
+  if (names.empty()) return;
+  if (!force) fail(path, "exists already and is not empty; use --force to replace it");
+  const std::set<std::string> own = own_files(path);
+  for (const std::string& name : names) {
+    if (own.contains(name) && fs::is_regular_file(fs::path(path) / name, error)) continue;
+    fail(path, "holds \"" + name + "\", which is not part of a checkpoint" +
+                   (own.empty() ? " (there is no index NAME.h5.index.json that names it)" : "") +
+                   ", and is not replaced");
   }
 }
 
 Descriptor claim_folder(const std::string& path, const std::string& temporary, bool force) {
+  check_folder_name(path);
   check_place(path);
   while (true) {
     if (::mkdir(temporary.c_str(), 0777) != 0 && errno != EEXIST) {
@@ -136,8 +169,8 @@ Descriptor claim_folder(const std::string& path, const std::string& temporary, b
     if (!same_file(folder.get(), temporary)) continue;
     // What a killed writer left.
     std::error_code error;
-    for (const fs::directory_entry& entry : fs::directory_iterator(temporary, error)) {
-      fs::remove(entry.path(), error);
+    for (const std::string& name : folder_names(temporary, error)) {
+      fs::remove(fs::path(temporary) / name, error);
     }
     try {
       check_replaceable(path, force);
@@ -152,6 +185,7 @@ Descriptor claim_folder(const std::string& path, const std::string& temporary, b
 }  // namespace
 
 void check_output_place(const std::string& path, bool folder, bool force) {
+  if (folder) check_folder_name(path);
   check_place(path);
   if (folder) {
     check_replaceable(without_slash(path), force);

@@ -21,8 +21,7 @@ namespace pare {
 /// there is.
 [[noreturn]] void fail_write(const std::string& path, const std::string& what, int error_number);
 
-/// Throws Error(kWriteFailed) where OutputFile, or with `folder` OutputFolder, would. Writes
-/// nothing.
+/// Throws where OutputFile, or with `folder` OutputFolder, would. Writes nothing.
 void check_output_place(const std::string& path, bool folder, bool force);
 
 /// Owns an open file descriptor.
@@ -91,7 +90,8 @@ class OutputFile {
 class OutputFolder {
  public:
   /// As OutputFile. An existing folder is replaced only when it is empty, or with `force` when it
-  /// holds nothing but shards and their index.
+  /// holds an index of shards and nothing but what that names. Throws Error(kUsage) when the name
+  /// of the folder cannot begin those of shards: not UTF-8, too long, or none ("..").
   OutputFolder(const std::string& path, bool force);
   ~OutputFolder();
   OutputFolder(const OutputFolder&) = delete;

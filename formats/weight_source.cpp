@@ -1,29 +1,26 @@
 #include "formats/weight_source.h"
 
-#include <filesystem>
+#include <algorithm>
 
 #include "formats/checkpoint_layout.h"
 #include "formats/checkpoint_reader.h"
 #include "formats/hdf5_walk.h"
 #include "formats/hf_folder.h"
+#include "formats/input_paths.h"
 #include "formats/mapped_file.h"
 #include "pare/error.h"
 
 namespace pare {
 namespace {
 
-namespace fs = std::filesystem;
-
 bool holds_safetensors(const std::string& folder) {
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().extension() == ".safetensors") return true;
-  }
-  return false;
+  const std::vector<std::string> names = input_folder_names(folder);
+  return std::any_of(names.begin(), names.end(),
+                     [](const std::string& name) { return name.ends_with(".safetensors"); });
 }
 
 std::unique_ptr<WeightSource> open_folder(const std::string& path) {
-  if (fs::exists(fs::path(path) / "config.json")) return open_hf_folder(path);
+  if (input_file_exists(path + "/config.json")) return open_hf_folder(path);
   if (is_checkpoint_folder(path)) return open_checkpoint(path);
   if (holds_safetensors(path)) {
     throw Error(ErrorCode::kInputMissing, path + ": has weights, but config.json is not there");
@@ -49,12 +46,14 @@ StoredSize stored_size(const WeightSource& source, const std::vector<std::string
 }
 
 std::unique_ptr<WeightSource> open_weight_source(const std::string& path) {
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (!fs::exists(status)) {
+  const PathKind kind = input_kind(path);
+  if (kind == PathKind::kNothing) {
     throw Error(ErrorCode::kInputMissing, path + ": there is no such file or folder");
   }
-  if (fs::is_directory(status)) return open_folder(path);
+  if (kind == PathKind::kFolder) return open_folder(path);
+  if (kind == PathKind::kOther) {
+    throw Error(ErrorCode::kInputMalformed, path + ": is neither a regular file nor a folder");
+  }
   if (path.ends_with(kIndexSuffix) || has_hdf5_signature(MappedFile(path).bytes())) {
     return open_checkpoint(path);
   }

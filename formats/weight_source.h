@@ -62,7 +62,9 @@ class WeightSource {
   /// reading a model larger than memory does not fill it. Never changes results.
   virtual void release(const std::vector<std::string>& names) const = 0;
 
-  /// A digest of the configuration and all tensor bytes; computed on the first call.
+  /// A digest of the configuration and all tensor bytes; computed on the first call, which reads
+  /// all of them. Throws Error(kInputMalformed), naming file and tensor, when a checkpoint's
+  /// payload differs from the hash that is stored beside it.
   virtual std::string sha256() const = 0;
 
   /// The recipe with which the model was compressed, JSON; empty for a Hugging Face folder.

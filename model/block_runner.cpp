@@ -76,26 +76,6 @@ BlockWeights load_block(const BlockGraph& block, const WeightSource& source, Pre
   return weights;
 }
 
-RotaryTable make_rotary_table(const RotaryShape& shape, int64_t positions) {
-  RotaryTable table;
-  table.half = shape.rotated / 2;
-  const auto size = static_cast<size_t>(positions * table.half);
-  table.cosine.resize(size);
-  table.sine.resize(size);
-  for (int64_t position = 0; position < positions; ++position) {
-    for (int64_t i = 0; i < table.half; ++i) {
-      // The angle is a product in FP32, as deployed models compute it.
-      const float angle =
-          static_cast<float>(position) * shape.inverse_frequency[static_cast<size_t>(i)];
-      const auto index = static_cast<size_t>(position * table.half + i);
-      const double exact = static_cast<double>(angle);
-      table.cosine[index] = static_cast<float>(std::cos(exact)) * shape.attention_factor;
-      table.sine[index] = static_cast<float>(std::sin(exact)) * shape.attention_factor;
-    }
-  }
-  return table;
-}
-
 BlockWorkspace::BlockWorkspace(const BlockGraph& block, int64_t sequence_length,
                                Precision precision)
     : cache_(block.attention, sequence_length, precision) {

@@ -12,12 +12,14 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "formats/weight_source.h"
 #include "kernels/attention.h"
 #include "model/block_graph.h"
 #include "model/linear.h"
+#include "model/rotary_tables.h"
 
 namespace pare {
 
@@ -36,14 +38,6 @@ std::vector<float> load_vector(const WeightSource& source, const std::string& na
 /// Names of the tensors of a block.
 std::vector<std::string> block_tensors(const BlockGraph& block);
 
-/// Cosine and sine of every position, [positions, rotated / 2] each.
-struct RotaryTable {
-  int64_t half = 0;
-  std::vector<float> cosine;
-  std::vector<float> sine;
-};
-RotaryTable make_rotary_table(const RotaryShape& shape, int64_t positions);
-
 /// Sees the input of each group of linears: (value number, first position, rows, x [rows, width]).
 using InputObserver =
     std::function<void(int value, int64_t position, int64_t rows, const float* x)>;
@@ -54,6 +48,9 @@ inline constexpr int64_t kChunkTokens = 256;
 class BlockWorkspace {
  public:
   BlockWorkspace(const BlockGraph& block, int64_t sequence_length, Precision precision);
+
+  /// What was clamped since the last call.
+  ClampCount take_clamps() { return std::exchange(input_.clamps, {}); }
 
  private:
   friend class BlockRunner;

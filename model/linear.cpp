@@ -136,7 +136,22 @@ void Linear::prepare(const float* x, int64_t rows, LinearInput& input) const {
 }
 
 void Linear::quantize_row(int64_t row, std::span<uint16_t> values, LinearInput& input) const {
+  const float amax = absmax_bf16(values);
+  if (!std::isfinite(amax)) {
+    throw Error(ErrorCode::kNonFinite, "the input of a quantized layer holds NaN or infinity");
+  }
   float inverse = 1.0F / format_.input_scale;
+  if (is_static(format_.activation)) {
+    // Halfway to the next code that there would be.
+    const bool fp8 = format_.activation == ActivationFormat::kFp8Static;
+    const float limit = format_.input_scale * (fp8 ? kE4m3Max * (1 + 1.0F / 28) : kInt8Max + 0.5F);
+    input.clamps.values += static_cast<int64_t>(values.size());
+    if (amax > limit) {
+      input.clamps.clamped += std::count_if(values.begin(), values.end(), [&](uint16_t value) {
+        return std::abs(pare::bf16_to_f32(value)) > limit;
+      });
+    }
+  }
   if (format_.activation == ActivationFormat::kFp8Static) {
     input.fp8_row.resize(values.size());
     quantize_e4m3_bf16(values, inverse, input.fp8_row);
@@ -144,7 +159,7 @@ void Linear::quantize_row(int64_t row, std::span<uint16_t> values, LinearInput& 
     return;
   }
   if (format_.activation == ActivationFormat::kInt8Dynamic) {
-    const float scale = symmetric_scale(absmax_bf16(values), kInt8Max);
+    const float scale = symmetric_scale(amax, kInt8Max);
     input.row_scale[static_cast<size_t>(row)] = scale;
     inverse = 1.0F / scale;
   }

@@ -31,6 +31,17 @@ struct InputFormat {
   bool operator==(const InputFormat&) const = default;
 };
 
+/// How many input values fell outside the range of a static scale and were clamped.
+struct ClampCount {
+  int64_t clamped = 0;
+  int64_t values = 0;  ///< Of all that met a static scale.
+
+  void add(const ClampCount& other) {
+    clamped += other.clamped;
+    values += other.values;
+  }
+};
+
 /// A block of input rows in the form that a layer multiplies, with one thread's working memory.
 struct LinearInput {
   int64_t rows = 0;
@@ -44,6 +55,7 @@ struct LinearInput {
   std::vector<int8_t> int8_row;
   std::vector<float> scaled_row;
   MatmulScratch scratch;
+  ClampCount clamps;  ///< Running total; an input that several layers share counts once.
 };
 
 class Linear {
@@ -62,7 +74,8 @@ class Linear {
   const InputFormat& input_format() const noexcept { return format_; }
 
   /// Rounds x [rows, in] as this layer wants it. Layers with an equal input_format() and the same
-  /// precision may then use `input` too.
+  /// precision may then use `input` too. Throws Error(kNonFinite) where NaN or infinity would be
+  /// quantized: integers cannot hold it, so it would go unseen.
   void prepare(const float* x, int64_t rows, LinearInput& input) const;
 
   /// y [padded_rows(rows), out] from a prepared input; rows beyond input.rows are meaningless.

@@ -179,7 +179,7 @@ CompressedWeight round_weight(const WorkingLinear& linear, const Pruned& pruned,
     problem.weight = pruned.weight;
     problem.factor = &context.factor;
     problem.keep = pruned.keep;
-    problem.search_group_scale = context.plan.options.clip;
+    problem.search_group_scale = linear.plan.format->search_clip && context.plan.options.clip;
     problem.grid = std::move(grid);
     ObsSolution solution = solve_obs(problem, context.pool);
     codes = std::move(solution.codes);
@@ -254,16 +254,19 @@ int64_t weight_bytes(const CompressedWeight& weight) {
 }
 
 void compress_set(const WorkingBlock& working, const SharingSet& set, const JobPlan& plan,
-                  ThreadPool& pool, CompressedBlock& result) {
+                  ThreadPool& pool, const ProgressMeter& meter, CompressedBlock& result) {
   Clock::time_point start = Clock::now();
+  meter.check_cancelled();
   const SetContext context = make_context(working, set, plan, pool);
   std::vector<Pruned> pruned;
   float shared_absmax = 0;
   for (const size_t index : set.linears) {
+    meter.check_cancelled();
     pruned.push_back(prune(working.linears.at(index), context));
     shared_absmax = std::max(shared_absmax, absmax(pruned.back().weight));
   }
   for (size_t i = 0; i < set.linears.size(); ++i) {
+    meter.check_cancelled();
     const WorkingLinear& linear = working.linears.at(set.linears[i]);
     LayerReport report = make_report(linear);
     CompressedWeight weight = round_weight(linear, pruned[i], shared_absmax, context);
@@ -297,13 +300,13 @@ void keep_linear(const WorkingLinear& linear, const WeightSource& source, Compre
 }  // namespace
 
 CompressedBlock compress_block(const BlockGraph& block, const WeightSource& source,
-                               const JobPlan& plan,
-                               const std::map<int, InputStatistics>& statistics, ThreadPool& pool) {
-  WorkingBlock working = prepare_block(block, source, plan, statistics, pool);
+                               const JobPlan& plan, std::map<int, InputStatistics> statistics,
+                               ThreadPool& pool, const ProgressMeter& meter) {
+  WorkingBlock working = prepare_block(block, source, plan, std::move(statistics), pool, meter);
   CompressedBlock result;
   for (const SharingSet& set : working.sets) {
     if (working.linears.at(set.linears[0]).plan.changes()) {
-      compress_set(working, set, plan, pool, result);
+      compress_set(working, set, plan, pool, meter, result);
     } else {
       for (const size_t index : set.linears) {
         keep_linear(working.linears.at(index), source, result);

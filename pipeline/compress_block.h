@@ -4,6 +4,7 @@
 #include <map>
 
 #include "calib/statistics.h"
+#include "core/progress_meter.h"
 #include "core/thread_pool.h"
 #include "formats/weight_source.h"
 #include "model/block_graph.h"
@@ -13,9 +14,10 @@
 namespace pare {
 
 /// `statistics` by value number of the block; empty when the plan needs no calibration. Throws
-/// Error(kNonFinite) naming the tensor for NaN or infinity in weights or activations.
+/// Error(kNonFinite) naming the tensor for NaN or infinity in weights or activations,
+/// Error(kInterrupted).
 CompressedBlock compress_block(const BlockGraph& block, const WeightSource& source,
-                               const JobPlan& plan,
-                               const std::map<int, InputStatistics>& statistics, ThreadPool& pool);
+                               const JobPlan& plan, std::map<int, InputStatistics> statistics,
+                               ThreadPool& pool, const ProgressMeter& meter);
 
 }  // namespace pare

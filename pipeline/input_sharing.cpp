@@ -89,7 +89,7 @@ InputScaling search_scaling(const SharingSet& set, const JobPlan& plan,
                          {.format = format.weight,
                           .group_size = plan.options.awq_block_size,
                           .symmetric = plan.options.symmetric},
-                         pool);
+                         format.search_clip && plan.options.clip, pool);
   }
   for (size_t i = 0; i < set.linears.size(); ++i) {
     working.linears.at(set.linears[i]).weight = std::move(group.linears[i].weight);
@@ -137,17 +137,21 @@ void multiply_columns(WorkingLinear& linear, const std::vector<float>& scale) {
   }
 }
 
+// Whether a row can be rescaled for free, because a scale of its own absorbs it. A row of a tensor
+// with a single scale would lose precision, one that stays in BF16 would be rounded again.
+bool rows_have_scales(const QFormat& format) {
+  return format.quantized && format.weight != WeightFormat::kFp8E4m3;
+}
+
 void scale_set(const InputGroup& group, SharingSet& set, bool whole, const JobPlan& plan,
                const InputStatistics& statistics, WorkingBlock& working, ThreadPool& pool) {
   const QFormat& format = *working.linears.at(set.linears[0]).plan.format;
   const bool wanted = format.scaling == ScalingMethod::kAwq ||
                       (format.scaling == ScalingMethod::kSmoothQuant && plan.options.smooth);
   if (!wanted) return;
-  // A row of a quantized producer can be rescaled for free, because its scale absorbs it; a row
-  // that stays in BF16 would be rounded again.
   set.absorbed = whole && (group.producer == Producer::kNorm ||
                            (group.producer == Producer::kLinear &&
-                            working.linears.at(group.producer_op).plan.format->quantized));
+                            rows_have_scales(*working.linears.at(group.producer_op).plan.format)));
   InputScaling scaling =
       search_scaling(set, plan, statistics, tied_channels(group, set.absorbed), working, pool);
   set.detail = scaling.detail;
@@ -164,7 +168,8 @@ void scale_set(const InputGroup& group, SharingSet& set, bool whole, const JobPl
 }  // namespace
 
 WorkingBlock prepare_block(const BlockGraph& block, const WeightSource& source, const JobPlan& plan,
-                           const std::map<int, InputStatistics>& statistics, ThreadPool& pool) {
+                           std::map<int, InputStatistics> statistics, ThreadPool& pool,
+                           const ProgressMeter& meter) {
   WorkingBlock working;
   for (size_t i = 0; i < block.ops.size(); ++i) {
     const Op& op = block.ops[i];
@@ -179,13 +184,16 @@ WorkingBlock prepare_block(const BlockGraph& block, const WeightSource& source, 
     std::vector<SharingSet> sets = split_by_plan(group, working);
     const auto known = statistics.find(group.value);
     for (SharingSet& set : sets) {
+      meter.check_cancelled();
       if (known != statistics.end()) {
         check_finite(known->second, block.prefix + group.describe(block));
         scale_set(group, set, sets.size() == 1, plan, known->second, working, pool);
         std::vector<float> inverse(set.scale.size());
         std::transform(set.scale.begin(), set.scale.end(), inverse.begin(),
                        [](float scale) { return 1.0F / scale; });
-        set.statistics = rescale(known->second, inverse);
+        // Gram matrices are large: the last user takes the original.
+        const bool last = &set == &sets.back();
+        set.statistics = rescale(last ? std::move(known->second) : known->second, inverse);
       }
       working.sets.push_back(std::move(set));
     }

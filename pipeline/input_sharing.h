@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "calib/statistics.h"
+#include "core/progress_meter.h"
 #include "core/tensor_view.h"
 #include "core/thread_pool.h"
 #include "formats/weight_source.h"
@@ -50,6 +51,7 @@ struct WorkingBlock {
 
 /// Loads the block, searches the scalings and applies them to norms and weights.
 WorkingBlock prepare_block(const BlockGraph& block, const WeightSource& source, const JobPlan& plan,
-                           const std::map<int, InputStatistics>& statistics, ThreadPool& pool);
+                           std::map<int, InputStatistics> statistics, ThreadPool& pool,
+                           const ProgressMeter& meter);
 
 }  // namespace pare

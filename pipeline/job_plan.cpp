@@ -5,6 +5,7 @@
 #include <regex>
 
 #include "calib/statistics_collector.h"
+#include "core/dtype.h"
 #include "model/input_groups.h"
 #include "pare/error.h"
 #include "pipeline/recipe_file.h"
@@ -12,6 +13,7 @@
 namespace pare {
 namespace {
 
+constexpr int64_t kLargestGroup = int64_t{1} << 30;
 constexpr int64_t kMostTokens = int64_t{1} << 32;  // of calibration: keeps products in range
 
 std::regex compile(const std::string& pattern) {
@@ -30,6 +32,8 @@ void check_options(const QuantizeOptions& options) {
   require(options.awq_block_size >= 0 && options.awq_block_size % 2 == 0,
           "awq_block_size must be 0 (per output channel) or an even number, found " +
               std::to_string(options.awq_block_size));
+  require(options.awq_block_size <= kLargestGroup,
+          "awq_block_size must be at most " + std::to_string(kLargestGroup));
   require(options.calibration_size > 0, "calib_size must be at least 1");
   require(options.calibration_seqlen > 0, "calib_seqlen must be at least 1");
   require(options.calibration_size <= kMostTokens / options.calibration_seqlen,
@@ -47,6 +51,23 @@ void check_shape(const std::string& name, const LinearPlan& plan, int64_t in_fea
                 name + ": 2:4 sparsity needs a width that 4 divides, found " +
                     std::to_string(in_features) + "; leave the layer out with --exclude");
   }
+}
+
+// What the largest magnitude of a run of weights is divided by to give its scale; without symmetry,
+// what the range is divided by.
+float divisor(WeightFormat format, bool symmetric) {
+  if (format == WeightFormat::kFp8E4m3) return kE4m3Max;
+  if (format == WeightFormat::kInt8) return 127;
+  return symmetric ? 7 : 15;
+}
+
+int64_t distinct_plans(const JobPlan& plan, const BlockGraph& block, const InputGroup& group) {
+  std::vector<LinearPlan> known;
+  for (const size_t op : group.linears) {
+    const LinearPlan& linear = plan.linear(block.full_name(block.ops[op]));
+    if (std::find(known.begin(), known.end(), linear) == known.end()) known.push_back(linear);
+  }
+  return static_cast<int64_t>(known.size());
 }
 
 }  // namespace
@@ -223,6 +244,9 @@ std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
   }
   for (const auto& [name, linear] : plan.linears) {
     if (!linear.changes()) json["unquantized"].push_back(name);
+    if (!linear.format->quantized) continue;
+    const WeightFormat weight = linear.format->weight;
+    json["divisor"][linear.format->name] = divisor(weight, options.symmetric);
   }
   return json.dump();
 }
@@ -264,9 +288,11 @@ int64_t planned_memory(const JobPlan& plan, const ModelGraph& graph, int64_t thr
     int64_t width = 0;
     std::vector<WatchedValue> watched;
     int64_t widest = 0;
+    int64_t split = 0;
     for (const InputGroup& group : input_groups(block)) {
       watched.push_back({group.value, group.in_features, plan.needs_gram});
       widest = std::max(widest, group.in_features);
+      split += (distinct_plans(plan, block, group) - 1) * group.in_features * group.in_features * 8;
       for (const size_t index : group.linears) {
         const int64_t size = block.out_features(block.ops[index]) * group.in_features;
         weights += size;
@@ -277,7 +303,8 @@ int64_t planned_memory(const JobPlan& plan, const ModelGraph& graph, int64_t thr
     // Packed BF16 of the block twice (original, compressed), its weights in FP32, and the searches'
     // copies of the largest linear; two working copies of the widest Gram matrix in FP32 and FP64.
     int64_t bytes = weights * (2 + 2 + 4) + biggest * 4 * 5;
-    if (plan.needs_gram) bytes += widest * widest * (8 + 4 + 4 + 8);
+    // Where a group is split, each further part has a Gram matrix of its own.
+    if (plan.needs_gram) bytes += widest * widest * (8 + 4 + 4 + 8) + split;
     if (calibrated) {
       bytes += StatisticsCollector::memory_bytes(watched, options.calibration_seqlen,
                                                  batch_windows(options, threads));

@@ -10,17 +10,21 @@
 #include <optional>
 
 #include "calib/statistics_collector.h"
+#include "calib/token_check.h"
 #include "calib/token_source.h"
 #include "core/process_memory.h"
 #include "core/progress_meter.h"
 #include "core/thread_pool.h"
+#include "formats/checkpoint_layout.h"
 #include "formats/checkpoint_writer.h"
+#include "formats/hdf5_types.h"
 #include "formats/weight_source.h"
 #include "kernels/codec.h"
 #include "model/architectures.h"
 #include "model/block_runner.h"
 #include "model/input_groups.h"
 #include "model/model_head.h"
+#include "model/rotary_tables.h"
 #include "pare/error.h"
 #include "pare/version.h"
 #include "pipeline/compress_block.h"
@@ -108,11 +112,14 @@ class Job {
     meter_.phase("check", source_->path());
     unused_ = check_tensors(graph_, *source_);
     for (const std::string& name : unused_) {
+      check_storable(name);
       warn("tensor \"" + name + "\" is not used by the model; it is copied as it is");
     }
     for (const std::string& warning : options_without_effect(plan_)) warn(warning);
     if (!options.dry_run || !options.output.empty()) {
-      check_output(options, planned_size(plan_layers()).bytes);
+      int64_t bytes = planned_size(plan_layers()).bytes;
+      for (const std::string& name : unused_) bytes += source_->stored_bytes(name);
+      check_output(options, bytes);
     }
     report_.planned_memory_bytes =
         planned_memory(plan_, graph_, static_cast<int64_t>(pool_.size()));
@@ -127,6 +134,22 @@ class Job {
     meter_.check_cancelled();
   }
 
+  // A tensor that is only copied must fit into the output under its name.
+  void check_storable(const std::string& name) const {
+    const auto refuse = [&](const std::string& why) {
+      throw Error(ErrorCode::kInputMalformed, source_->file_of(name) + ": tensor \"" + name +
+                                                  "\" is not used by the model and " + why +
+                                                  "; remove it from the model");
+    };
+    if (!is_valid_dataset_name(name)) refuse("has a name that a checkpoint cannot hold");
+    for (const auto& [linear, plan] : plan_.linears) {
+      if (!plan.changes() || !name.starts_with(linear)) continue;
+      for (const SideName& side : kSideNames) {
+        if (name == linear + side.suffix) refuse("has the name of a scale or mask of the output");
+      }
+    }
+  }
+
   void read_calibration() {
     const QuantizeOptions& options = plan_.options;
     if (!calibrated()) return;
@@ -139,6 +162,7 @@ class Job {
                               options.calibration);
       text_sha256_ = documents.text_sha256;
     });
+    check_token_ids(windows_.ids, graph_.vocab_size, options.calibration, source_->path());
     if (options.calibration_seqlen > graph_.max_positions) {
       warn("calib_seqlen " + std::to_string(options.calibration_seqlen) +
            " exceeds the model's max_position_embeddings of " +
@@ -175,15 +199,18 @@ class Job {
     return WorkFolder(options.work_dir, job_json(), options.resume);
   }
 
+  // Costs for progress: a window through a block is one; so, roughly, is compressing the block for
+  // each window.
+  double compress_cost() const { return static_cast<double>(std::max<int64_t>(1, windows())); }
+
   void start_hidden() {
+    const auto blocks = static_cast<double>(graph_.blocks.size());
+    meter_.set_total(blocks * (compress_cost() + 2 * static_cast<double>(windows())));
     if (!calibrated()) return;
     hidden_.resize(static_cast<size_t>(windows() * length() * graph_.hidden_size));
     embed_tokens(graph_, *source_, windows_.ids, hidden_.data());
     source_->release({graph_.embedding});
-    rotary_ = make_rotary_table(block(0).rotary, length());
-    // A window through a block costs one; so does, roughly, compressing the block a window.
-    meter_.set_total(static_cast<double>(graph_.blocks.size()) *
-                     static_cast<double>(3 * windows()));
+    rotary_.emplace(length());
   }
 
   std::string layer_text(size_t index) const {
@@ -195,15 +222,15 @@ class Job {
     std::optional<CompressedBlock> tensors;
     if (work) tensors = work->load(block(index), index);
     if (tensors) {
-      meter_.advance(2.0 * static_cast<double>(windows()));
+      meter_.advance(static_cast<double>(windows()) + compress_cost());
     } else {
       std::map<int, InputStatistics> statistics;
       if (calibrated()) statistics = timed("calibrate", [&] { return observe(index); });
       meter_.phase("compress", layer_text(index));
       tensors = timed("compress", [&] {
-        return compress_block(block(index), *source_, plan_, statistics, pool_);
+        return compress_block(block(index), *source_, plan_, std::move(statistics), pool_, meter_);
       });
-      meter_.advance(static_cast<double>(windows()));
+      meter_.advance(compress_cost());
       if (work) work->save(block(index), index, *tensors);
     }
     for (const std::string& warning : tensors->warnings) warn(warning);
@@ -233,7 +260,8 @@ class Job {
     StatisticsCollector collector(watched, windows(), length(), batch, pool_);
     std::vector<std::vector<float>> copies(pool_.size());
     std::vector<BlockWorkspace> workspaces = make_workspaces(index);
-    const BlockRunner runner(block(index), weights, rotary_, Precision::kBf16);
+    const BlockRunner runner(block(index), weights, rotary_->of(block(index).rotary),
+                             Precision::kBf16);
     for (int64_t first = 0; first < windows(); first += batch) {
       const int64_t count = std::min(batch, windows() - first);
       collector.begin_batch(first, count);
@@ -261,7 +289,8 @@ class Job {
                                      ? load_block(block(index), *source_, Precision::kBf16)
                                      : make_block_weights(block(index), tensors, Precision::kBf16);
     std::vector<BlockWorkspace> workspaces = make_workspaces(index);
-    const BlockRunner runner(block(index), weights, rotary_, Precision::kBf16);
+    const BlockRunner runner(block(index), weights, rotary_->of(block(index).rotary),
+                             Precision::kBf16);
     const int64_t batch = batch_windows(plan_.options, static_cast<int64_t>(pool_.size()));
     for (int64_t first = 0; first < windows(); first += batch) {
       const int64_t count = std::min(batch, windows() - first);
@@ -343,8 +372,8 @@ class Job {
   std::vector<std::string> unused_;
   TokenWindows windows_;
   std::string text_sha256_;
-  RotaryTable rotary_;
-  std::vector<float> hidden_;  // [windows, length, hidden]
+  std::optional<RotaryTables> rotary_;  // with calibration
+  std::vector<float> hidden_;           // [windows, length, hidden]
   std::map<std::string, double> phase_seconds_;
   QuantizeReport report_;
 };

@@ -74,7 +74,7 @@ QuantizeOptions apply_recipe_file(const QuantizeOptions& options) {
   const Json json = Json::parse(file, nullptr, false);
   if (!json.is_object()) fail("is not a JSON object");
   // What a stored recipe says beside options.
-  const std::set<std::string> remarks = {"schema", "calibration", "unquantized"};
+  const std::set<std::string> remarks = {"schema", "calibration", "unquantized", "divisor"};
   QuantizeOptions result = options;
   // A stored recipe keeps apart how much text it was calibrated on; which text is not in it.
   Json values = json;

@@ -69,7 +69,9 @@ void check_output(const QuantizeOptions& options, int64_t planned_bytes) {
     throw Error(ErrorCode::kUsage, options.output + ": output and model are the same");
   }
   check_output_place(options.output, !options.output.ends_with(".h5"), options.force);
-  const fs::path folder = fs::absolute(options.output).parent_path();
+  fs::path full = fs::absolute(options.output, error).lexically_normal();
+  if (!full.has_filename()) full = full.parent_path();  // "out/"
+  const fs::path folder = full.parent_path();
   const fs::space_info space = fs::space(folder, error);
   if (!error && space.available < static_cast<uintmax_t>(planned_bytes)) {
     throw Error(ErrorCode::kWriteFailed,

@@ -88,6 +88,11 @@ std::optional<CompressedBlock> WorkFolder::load(const BlockGraph& block, size_t 
   // A disk that filled up or lost power may have left other bytes than were written.
   verify_hashes(layer_path(index, ".h5"));
   const std::unique_ptr<WeightSource> source = open_weight_source(layer_path(index, ".h5"));
+  if (source->recipe_json() != job_json_) {
+    throw Error(ErrorCode::kInputMalformed,
+                layer_path(index, ".h5") +
+                    ": is of another job; empty the work folder, or use another one");
+  }
   CompressedBlock tensors = read_block(block, *source);
   try {
     const nlohmann::json json = nlohmann::json::parse(*report);

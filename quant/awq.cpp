@@ -98,7 +98,8 @@ std::vector<Candidate> make_candidates(const LinearGroup& group, const GridSpec&
 
 }  // namespace
 
-InputScaling search_awq(const LinearGroup& group, const GridSpec& spec, ThreadPool& pool) {
+InputScaling search_awq(const LinearGroup& group, const GridSpec& spec, bool clip,
+                        ThreadPool& pool) {
   check_group(group);
   const std::vector<float> gram = group_gram(group);
   const double energy = output_energy(group, gram, pool);
@@ -116,6 +117,7 @@ InputScaling search_awq(const LinearGroup& group, const GridSpec& spec, ThreadPo
                    [](const Candidate& a, const Candidate& b) { return a.error < b.error; });
   candidates.resize(std::min(candidates.size(), kFinalists + 1));
   for (Candidate& candidate : candidates) {
+    if (!clip) break;
     candidate.error = clipped_scaled_error(group, candidate.scale, spec, gram, pool);
   }
   const Candidate* best = &candidates.front();

@@ -11,6 +11,9 @@
 
 namespace pare {
 
-InputScaling search_awq(const LinearGroup& group, const GridSpec& spec, ThreadPool& pool);
+/// `clip` says whether the weights will be stored on clipped grids: the choice is made on what will
+/// be stored.
+InputScaling search_awq(const LinearGroup& group, const GridSpec& spec, bool clip,
+                        ThreadPool& pool);
 
 }  // namespace pare

@@ -59,6 +59,8 @@ struct ModelResult {
   double bits_per_weight = 0;
   int64_t bytes = 0;
   std::string sha256;
+  int64_t clamped_inputs = 0;    ///< Activations outside the range of their static scale.
+  int64_t quantized_inputs = 0;  ///< Of so many that met one.
   PerplexityResult perplexity;
 };
 

@@ -1,6 +1,7 @@
 #include "model/architectures/config_reader.h"
 
 #include <cmath>
+#include <limits>
 
 #include "pare/error.h"
 
@@ -25,11 +26,20 @@ int64_t ConfigReader::positive(const char* key, int64_t otherwise) const {
   return has(key) ? positive(key) : otherwise;
 }
 
+int64_t ConfigReader::non_negative(const char* key, int64_t otherwise) const {
+  if (!has(key)) return otherwise;
+  const nlohmann::json& value = json_.at(key);
+  return value.is_number_integer() && value == 0 ? 0 : positive(key);
+}
+
 double ConfigReader::number(const char* key, double otherwise) const {
   if (!has(key)) return otherwise;
   const nlohmann::json& value = json_.at(key);
-  if (!value.is_number() || !std::isfinite(value.get<double>())) {
-    fail("\"" + std::string(key) + "\" is " + value.dump() + ", expected a number");
+  // These become float, and what a float cannot hold must not be converted.
+  if (!value.is_number() ||
+      !(std::abs(value.get<double>()) <= double{std::numeric_limits<float>::max()})) {
+    fail("\"" + std::string(key) + "\" is " + value.dump() +
+         ", expected a number in the range of float32");
   }
   return value.get<double>();
 }

@@ -23,6 +23,10 @@ class ConfigReader {
   int64_t positive(const char* key) const;
   int64_t positive(const char* key, int64_t otherwise) const;
 
+  /// The same with 0 among what is allowed.
+  int64_t non_negative(const char* key, int64_t otherwise) const;
+
+  /// A number that float32 can hold, rounded.
   double number(const char* key, double otherwise) const;
   bool boolean(const char* key, bool otherwise) const;
   std::string text(const char* key, const std::string& otherwise) const;

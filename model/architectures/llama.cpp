@@ -12,6 +12,11 @@ namespace {
 constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxHeadDim = 8192;
 
+// What Hugging Face's Qwen2Config (transformers, configuration_qwen2.py) has for an absent key.
+constexpr int64_t kQwen2MaxWindowLayers = 28;
+// What MistralConfig and Qwen2Config have for an absent key; null means no window.
+constexpr int64_t kSlidingWindow = 4096;
+
 // What the members of the family do differently.
 struct FamilyTraits {
   bool qkv_bias = false;
@@ -121,6 +126,11 @@ ModelGraph describe(const ConfigReader& config, const FamilyTraits& traits) {
   return model;
 }
 
+int64_t sliding_window(const ConfigReader& config) {
+  if (!config.json().contains("sliding_window")) return kSlidingWindow;
+  return config.has("sliding_window") ? config.positive("sliding_window") : 0;
+}
+
 }  // namespace
 
 ModelGraph describe_llama(const ConfigReader& config) {
@@ -132,7 +142,7 @@ ModelGraph describe_llama(const ConfigReader& config) {
 
 ModelGraph describe_mistral(const ConfigReader& config) {
   FamilyTraits traits;
-  const int64_t window = config.has("sliding_window") ? config.positive("sliding_window") : 0;
+  const int64_t window = sliding_window(config);
   traits.window = [window](int64_t) { return window; };
   return describe(config, traits);
 }
@@ -140,11 +150,13 @@ ModelGraph describe_mistral(const ConfigReader& config) {
 ModelGraph describe_qwen2(const ConfigReader& config) {
   FamilyTraits traits;
   traits.qkv_bias = true;
-  const bool sliding = config.boolean("use_sliding_window", false) && config.has("sliding_window");
-  const int64_t window = sliding ? config.positive("sliding_window") : 0;
+  const bool sliding = config.boolean("use_sliding_window", false);
+  const int64_t window = sliding ? sliding_window(config) : 0;
   // Newer files list each layer's kind; older ones slide from layer max_window_layers on.
-  const nlohmann::json kinds = config.json().value("layer_types", nlohmann::json::array());
-  const int64_t first = static_cast<int64_t>(config.number("max_window_layers", 0));
+  const nlohmann::json kinds =
+      config.has("layer_types") ? config.json().at("layer_types") : nlohmann::json::array();
+  if (!kinds.is_array()) config.fail("\"layer_types\" is " + kinds.dump() + ", expected a list");
+  const int64_t first = config.non_negative("max_window_layers", kQwen2MaxWindowLayers);
   traits.window = [=, &config](int64_t layer) -> int64_t {
     if (!sliding) return 0;
     if (kinds.empty()) return layer >= first ? window : 0;

@@ -6,6 +6,15 @@
 namespace pare {
 namespace {
 
+// Parameters that a float can hold may still give frequencies that it cannot.
+void check_frequencies(const ConfigReader& config, const RotaryShape& rotary) {
+  for (const float frequency : rotary.inverse_frequency) {
+    if (!std::isfinite(frequency)) {
+      config.fail("\"rope_theta\" and \"factor\" give a rotary frequency that is not finite");
+    }
+  }
+}
+
 // Llama 3.1: frequencies whose wavelength exceeds the original context are divided by the factor,
 // short ones are kept, and those between are blended.
 void scale_llama3(const ConfigReader& scaling, std::vector<float>& inverse_frequency) {
@@ -56,15 +65,18 @@ RotaryShape read_rotary(const ConfigReader& config, int64_t head_dim, int64_t ro
     const double exponent = static_cast<double>(i) / static_cast<double>(rotated);
     rotary.inverse_frequency.push_back(static_cast<float>(1 / std::pow(theta, exponent)));
   }
+  check_frequencies(config, rotary);
   if (type == "default") return rotary;
   if (type == "linear") {
     const double factor = scaling.number("factor", 1);
     if (!(factor > 0)) config.fail("linear rotary scaling needs factor > 0");
     for (float& frequency : rotary.inverse_frequency) frequency /= static_cast<float>(factor);
+    check_frequencies(config, rotary);
     return rotary;
   }
   if (type == "llama3") {
     scale_llama3(scaling, rotary.inverse_frequency);
+    check_frequencies(config, rotary);
     return rotary;
   }
   config.fail("rotary scaling of type \"" + type +

@@ -3,9 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <numeric>
+#include <thread>
 
 #include "core/sha256.h"
 #include "pare/error.h"
@@ -75,6 +81,93 @@ TEST_F(TokenSource, LinesWithIdsAreTakenAsTheyAre) {
                    "{\"input_ids\": [5, 0, 2147483647]}\n{\"tokens\": [1, 2]}\n"
                    "{\"input_ids\": [], \"text\": \"not read\"}"),
               ElementsAre(ElementsAre(5, 0, 2147483647), ElementsAre(1, 2), IsEmpty()));
+}
+
+// Other tools write more than one of the keys.
+TEST_F(TokenSource, TheKeyThatHoldsWhatItSaysIsTaken) {
+  for (const char* line : {R"({"text": "The first one.", "tokens": 4})",
+                           R"({"text": "The first one.", "input_ids": null})",
+                           R"({"text": "The first one.", "tokens": ["The", "first", "one"]})",
+                           R"({"text": "The first one.", "tokens": {"count": 4}})",
+                           R"({"text": "The first one.", "input_ids": "5 6"})"}) {
+    EXPECT_THAT(read("c.jsonl", line), ElementsAre(encode("The first one."))) << line;
+  }
+  EXPECT_THAT(read("c.jsonl", R"({"text": "x", "input_ids": 3, "tokens": [1, 2]})"),
+              ElementsAre(ElementsAre(1, 2)));
+  EXPECT_THAT(read("c.jsonl", R"({"text": 5, "input_ids": [3], "tokens": ["x"]})"),
+              ElementsAre(ElementsAre(3)));
+  EXPECT_THAT(refusal("c.jsonl", R"({"text": 5, "tokens": ["x"]})"), HasSubstr("\"x\""));
+  EXPECT_THAT(refusal("c.jsonl", R"({"tokens": 4})"), HasSubstr("line 1"));
+}
+
+TEST_F(TokenSource, APipeIsRead) {
+  const std::string path = folder_ / "pipe.jsonl";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const std::string content = "{\"input_ids\": [1, 2]}\n{\"input_ids\": [3]}\n";
+  std::thread writer([&] { write_file(path, content); });
+  const TokenDocuments found = read_documents(path, *model_, 0, 0);
+  writer.join();
+  EXPECT_THAT(found.documents, ElementsAre(ElementsAre(1, 2), ElementsAre(3)));
+  EXPECT_EQ(found.text_sha256, sha256_hex(std::string_view(content)));
+}
+
+TEST_F(TokenSource, LinksInACircleAreMissingInput) {
+  std::filesystem::create_symlink("loop.jsonl", folder_ / "loop.jsonl");
+  EXPECT_THAT(message_of(ErrorCode::kInputMissing,
+                         [&] { read_documents(folder_ / "loop.jsonl", *model_, 0, 0); }),
+              AllOf(HasSubstr("loop.jsonl"), HasSubstr("symbolic links")));
+}
+
+// The most memory that this process had at once.
+int64_t peak_bytes() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word) {
+    if (word != "VmHWM:") continue;
+    int64_t kib = 0;
+    status >> kib;
+    return kib * 1024;
+  }
+  return -1;
+}
+
+TEST_F(TokenSource, ALargeFileTakesLittleMemory) {
+  constexpr int kLines = 96;
+  const std::string path = folder_ / "large.jsonl";
+  {
+    std::ofstream file(path, std::ios::binary);
+    const std::string filler((size_t{1} << 20) - 2, 'x');
+    for (int i = 0; i < kLines; ++i) {
+      file << "{\"input_ids\": [" << i << "], \"note\": \"" << filler << "é\"}\n";
+    }
+  }
+  for (const uint64_t seed : {0, 1}) {
+    // A child, whose peak begins with what it has.
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const int64_t before = peak_bytes();
+      const auto found = read_documents(path, *model_, 3, seed).documents.size();
+      const int64_t grown = peak_bytes() - before;
+      if (before < 0 || found != 3) ::_exit(99);
+      ::_exit(static_cast<int>(std::min<int64_t>(grown >> 20, 98)));
+    }
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_LT(WEXITSTATUS(status), kLines / 3) << "MiB, or 99 for a failure";
+  }
+}
+
+TEST_F(TokenSource, LongFilesAreCheckedToTheirEnd) {
+  // Characters of two bytes from an odd position: one lies across each end of a block.
+  std::string text = "x";
+  while (text.size() < (size_t{9} << 20)) text += "é";
+  const std::string line = "{\"input_ids\": [1], \"note\": \"" + text + "\"}\n";
+  write_file(folder_ / "l.jsonl", line);
+  EXPECT_EQ(read_documents(folder_ / "l.jsonl", *model_, 0, 0).text_sha256,
+            sha256_hex(std::string_view(line)));
+  EXPECT_THAT(refusal("l.jsonl", line + "\xff"),
+              HasSubstr("byte " + std::to_string(line.size()) + " "));
 }
 
 TEST_F(TokenSource, IdsNeedNoTokenizer) {

@@ -50,7 +50,7 @@ void fill_tensor(const std::string& path, const std::string& tensor, uint16_t bi
 }
 
 void write_int8_checkpoint(const std::string& folder, const std::string& path,
-                           const std::string& recipe_json) {
+                           const std::string& recipe_json, float input_scale) {
   const auto source = open_weight_source(folder);
   CheckpointHeader header;
   header.architecture = "LlamaForCausalLM";
@@ -63,7 +63,10 @@ void write_int8_checkpoint(const std::string& folder, const std::string& path,
     if (name.find("_proj.") == std::string::npos) {
       writer.write_dense(name, source->dense(name));
     } else {
-      writer.write_compressed(name, round_to_int8(source->dense(name), name));
+      CompressedWeight weight = round_to_int8(source->dense(name), name);
+      if (input_scale > 0) weight.activation = ActivationFormat::kInt8Static;
+      weight.input_scale = input_scale;
+      writer.write_compressed(name, weight);
     }
   }
   writer.finish();

@@ -23,7 +23,7 @@ void fill_tensor(const std::string& path, const std::string& tensor, uint16_t bi
 /// Writes the model in `folder` as an HDF5 checkpoint whose linears are INT8, rounded to nearest
 /// per output channel, with activations rounded per token.
 void write_int8_checkpoint(const std::string& folder, const std::string& path,
-                           const std::string& recipe_json);
+                           const std::string& recipe_json, float input_scale = 0);
 
 class EvalTest : public ::testing::Test {
  protected:

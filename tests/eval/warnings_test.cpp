@@ -81,11 +81,28 @@ TEST_F(WarningsTest, AnotherTokenizer) {
               ElementsAre(AllOf(HasSubstr("W-TOKENIZER"), HasSubstr(other), HasSubstr(base))));
 }
 
+TEST_F(WarningsTest, InputsBeyondTheirStaticRange) {
+  const std::string base = make_model("base", 1);
+  write_int8_checkpoint(base, path("narrow.h5"), "{}", 0.001F);
+  write_int8_checkpoint(base, path("wide.h5"), "{}", 1.0F);
+  EvaluateOptions wanted = options(base, {path("narrow.h5"), path("wide.h5")});
+  EXPECT_THAT(warnings_of(wanted), ElementsAre(AllOf(HasSubstr("W-CLAMP"), HasSubstr("narrow"))));
+  const std::vector<ModelResult> results = report_.candidates;
+  EXPECT_EQ(report_.baseline.quantized_inputs, 0);
+  EXPECT_GT(results[0].clamped_inputs, results[0].quantized_inputs / 10);
+  EXPECT_EQ(results[1].clamped_inputs, 0);
+  EXPECT_EQ(results[0].quantized_inputs, results[1].quantized_inputs);
+  wanted.threads = 1;
+  warnings_of(wanted);
+  EXPECT_EQ(report_.candidates[0].clamped_inputs, results[0].clamped_inputs);
+}
+
 TEST_F(WarningsTest, TensorsThatAreNotUsed) {
   const std::string base = make_model("base", 1);
   edit_file(base + "/config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
   EXPECT_THAT(warnings_of(options(base, {})),
               ElementsAre(AllOf(HasSubstr("W-UNUSED"), HasSubstr("9 tensors"))));
+  EXPECT_DOUBLE_EQ(report_.baseline.bits_per_weight, 16);
 }
 
 }  // namespace

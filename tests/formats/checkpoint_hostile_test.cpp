@@ -309,6 +309,14 @@ std::vector<Attack> attacks() {
          set_text(f, "/", "recipe_json", std::string((size_t{16} << 20) + 1, ' ').c_str());
        },
        {"a text is too long"}},
+      {"many_long_texts",
+       [](hid_t f) {
+         const std::string text(size_t{14} << 20, ' ');
+         for (const char* object : {"/", "/tensors/norm"}) {
+           for (const char* name : {"x", "y", "z"}) set_text(f, object, name, text.c_str());
+         }
+       },
+       {"\"norm\"", "64 MiB"}},
   };
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/sha256.h"
 #include "formats/checkpoint_reader.h"
+#include "formats/output_file.h"
 #include "tests/formats/test_files.h"
 
 namespace pare::test {
@@ -120,6 +121,10 @@ TEST_F(ShardsTest, IndexMustAgreeWithTheShards) {
   refuse([](Json& j) { j["pare_format_version"] = 2; }, {"version 1"});
   refuse([](Json& j) { j.erase("shards"); }, {"not an index"});
   refuse([](Json& j) { j["shards"][0]["bytes"] = "many"; }, {"not an index"});
+  refuse([](Json& j) { j["shards"][0]["bytes"] = 1e300; }, {"not an index", "1e+300"});
+  for (const char* name : {"..", ".", "", "/etc/passwd"}) {
+    refuse([&](Json& j) { j["shards"][0]["file"] = name; }, {"plain file name"});
+  }
   write_file(index_, "{");
   expect_refused(ErrorCode::kInputMalformed, {"not valid JSON"});
 }
@@ -138,6 +143,64 @@ TEST_F(ShardsTest, ExistingFoldersAreSafe) {
   write(folder_ / "empty/", false, 2000);
   open_weight_source(folder_ / "empty");
   EXPECT_EQ(folder_.entries(), (std::vector<std::string>{"empty", "out"}));
+}
+
+TEST_F(ShardsTest, OnlyWhatIsACheckpointIsReplaced) {
+  const auto refuse = [&](const std::vector<std::string>& parts) {
+    const size_t count = static_cast<size_t>(std::distance(fs::directory_iterator(out_), {}));
+    expect_error([&] { write(out_, true, 2000); }, ErrorCode::kWriteFailed, parts);
+    EXPECT_EQ(static_cast<size_t>(std::distance(fs::directory_iterator(out_), {})), count);
+  };
+  write_file(out_ + "/thesis.h5", "mine");
+  refuse({out_, "\"thesis.h5\"", "not part"});
+  fs::remove(out_ + "/thesis.h5");
+  const std::string index = read_file(index_);
+  fs::remove(index_);
+  refuse({out_, "out-00001", "no index"});
+  // Another tool's index.
+  write_file(index_, R"({"weight_map": {"a": "out-00001-of-00005.h5"}})");
+  refuse({out_, "no folder of shards"});
+  write_file(index_, index);
+  write_file(out_ + "/b.h5.index.json", index);
+  refuse({out_, "more than one index"});
+  fs::remove(out_ + "/b.h5.index.json");
+  fs::remove(shard(1));
+  fs::create_directory(shard(1));
+  refuse({out_, fs::path(shard(1)).filename().string()});
+  fs::remove(shard(1));
+  write(out_, true, 2000);  // A shard that is missing is no reason.
+  open_weight_source(out_);
+}
+
+TEST_F(ShardsTest, WhatIsWrittenCanBeRead) {
+  for (const std::string& name :
+       {std::string("my..model"),
+        std::string("gr\xc3\xb6\xc3\x9f"
+                    "e"),
+        std::string("a \"b\""), std::string("a\\b"), std::string(231, 'n')}) {
+    SCOPED_TRACE(name);
+    const std::string path = folder_ / name;
+    check_output_place(path, true, false);
+    write(path, false, 2000);
+    EXPECT_EQ(open_weight_source(path)->sha256(), open_weight_source(out_)->sha256());
+    write(path, true, 2000);
+  }
+}
+
+TEST_F(ShardsTest, NamesThatShardsCannotHaveAreRefusedBeforeTheWork) {
+  const std::vector<std::string> before = folder_.entries();
+  for (const auto& [name, part] : std::map<std::string, std::string>{{"\xff", "UTF-8"},
+                                                                     {"caf\xe9/", "UTF-8"},
+                                                                     {std::string(232, 'n'), "232"},
+                                                                     {".", "no new folder"},
+                                                                     {"out/..", "no new folder"},
+                                                                     {"./", "no new folder"}}) {
+    const std::string path = folder_.path() + "/" + name;
+    expect_error([&] { check_output_place(path, true, true); }, ErrorCode::kUsage,
+                 {folder_.path(), part});
+    expect_error([&] { write(path, true, 2000); }, ErrorCode::kUsage, {folder_.path(), part});
+  }
+  EXPECT_EQ(folder_.entries(), before);
 }
 
 TEST_F(ShardsTest, AbandonedWritersLeaveNothing) {

@@ -197,6 +197,37 @@ TEST(Checkpoint, VerifyNamesTheTensorThatDiffers) {
   EXPECT_GT(verify_hashes(folder / "a.h5"), 0);
 }
 
+// The digest says what was evaluated, so that it must be that of the bytes that are there.
+TEST(Checkpoint, TheDigestIsRefusedWhenAByteOfAPayloadDiffers) {
+  const TempFolder folder;
+  std::mt19937 random(29);
+  const auto cases = all_schemes(random);
+  const WeightCase& last = cases[4];
+  CheckpointWriter writer(folder / "a.h5", test_header(), false);
+  writer.write_compressed(last.name, last.weight);
+  writer.finish();
+  EXPECT_EQ(open_checkpoint(folder / "a.h5")->sha256().size(), 64U);
+  const std::string whole = read_file(folder / "a.h5");
+  const std::string_view codes(reinterpret_cast<const char*>(last.weight.codes.data()),
+                               last.weight.codes.size());
+  const std::string_view scales(reinterpret_cast<const char*>(last.weight.scale.data()),
+                                4 * last.weight.scale.size());
+  const std::string module = last.name.substr(0, last.name.size() - 7);
+  for (const auto& [payload, name] :
+       {std::pair(codes, last.name), std::pair(scales, module + ".weight_scale")}) {
+    std::string bytes = whole;
+    const size_t at = bytes.find(payload);
+    ASSERT_NE(at, std::string::npos);
+    bytes[at] = static_cast<char>(bytes[at] ^ 1);
+    write_file(folder / "b.h5", bytes);
+    const auto source = open_checkpoint(folder / "b.h5");
+    for (int call = 0; call < 2; ++call) {
+      expect_error([&] { source->sha256(); }, ErrorCode::kInputMalformed,
+                   {"b.h5", "\"" + name + "\"", "SHA-256"});
+    }
+  }
+}
+
 TEST(Checkpoint, DamagedTextsAreNoticedWhenOpened) {
   const TempFolder folder;
   write_all(folder / "a.h5", 17);

@@ -151,7 +151,7 @@ TEST(Config, SlidingWindows) {
   };
   using Windows = std::vector<int64_t>;
   json mistral = with("architectures", json::array({"MistralForCausalLM"}));
-  EXPECT_EQ(windows(mistral), (Windows{0, 0}));
+  EXPECT_EQ(windows(mistral), (Windows{4096, 4096}));  // as transformers has it for an absent key
   mistral["sliding_window"] = nullptr;
   EXPECT_EQ(windows(mistral), (Windows{0, 0}));
   mistral["sliding_window"] = 128;
@@ -167,6 +167,49 @@ TEST(Config, SlidingWindows) {
   EXPECT_EQ(windows(qwen), (Windows{128, 0}));
   qwen["layer_types"] = json::array({"sliding_attention"});
   EXPECT_THAT(refusal(qwen), HasSubstr("layer 1"));
+}
+
+// Qwen2Config of transformers has 28 for an absent max_window_layers, and 0 means every layer.
+TEST(Config, Qwen2SlidesFromItsDefaultLayerOn) {
+  json qwen = with("architectures", json::array({"Qwen2ForCausalLM"}));
+  qwen["num_hidden_layers"] = 30;
+  qwen["sliding_window"] = 128;
+  qwen["use_sliding_window"] = true;
+  const auto first_sliding = [&] {
+    const ModelGraph graph = graph_of(qwen);
+    size_t layer = 0;
+    while (layer < graph.blocks.size() && graph.blocks[layer].attention.window == 0) ++layer;
+    return layer;
+  };
+  EXPECT_EQ(first_sliding(), 28U);
+  qwen["max_window_layers"] = nullptr;
+  EXPECT_EQ(first_sliding(), 28U);
+  qwen["max_window_layers"] = 0;
+  EXPECT_EQ(first_sliding(), 0U);
+  qwen["max_window_layers"] = 29;
+  EXPECT_EQ(first_sliding(), 29U);
+  for (const json& bad : {json(1e300), json(-1), json(28.5), json("28"), json(int64_t{1} << 40)}) {
+    qwen["max_window_layers"] = bad;
+    EXPECT_THAT(refusal(qwen), AllOf(HasSubstr("\"max_window_layers\""), HasSubstr(bad.dump())));
+  }
+  qwen["max_window_layers"] = 0;
+  for (const json& bad : {json(3), json("full_attention"), json::object({{"0", "x"}})}) {
+    qwen["layer_types"] = bad;
+    EXPECT_THAT(refusal(qwen), HasSubstr("\"layer_types\""));
+  }
+}
+
+TEST(Config, NumbersThatNoFloatHoldsAreRefused) {
+  for (const char* key :
+       {"hidden_size", "num_hidden_layers", "head_dim", "rms_norm_eps", "rope_theta"}) {
+    EXPECT_THAT(refusal(with(key, 1e300)),
+                AllOf(HasSubstr("\"" + std::string(key) + "\""), HasSubstr("1e+300")));
+  }
+  EXPECT_THAT(refusal(with("rope_scaling", {{"type", "linear"}, {"factor", 1e300}})),
+              HasSubstr("\"factor\""));
+  EXPECT_THAT(refusal(with("rope_scaling", {{"type", "linear"}, {"factor", 1e-300}})),
+              HasSubstr("not finite"));
+  EXPECT_THAT(refusal(with("rope_theta", 1e-300)), HasSubstr("not finite"));
 }
 
 TEST(Config, MissingKeysAreNamed) {

@@ -274,6 +274,35 @@ TEST(Linear, Int8SumsAreIntegers) {
   EXPECT_EQ(input.sums[0], 2000 * 127 * 127 + 1);
 }
 
+TEST(Linear, StaticRangesCountWhatTheyClampAndRefuseNaN) {
+  for (const ActivationFormat activation :
+       {ActivationFormat::kInt8Static, ActivationFormat::kFp8Static}) {
+    const bool fp8 = activation == ActivationFormat::kFp8Static;
+    CompressedWeight weight;
+    weight.format = fp8 ? WeightFormat::kFp8E4m3 : WeightFormat::kInt8;
+    weight.activation = activation;
+    weight.out_features = 1;
+    weight.in_features = 4;
+    weight.group_size = fp8 ? kPerTensor : kPerChannel;
+    weight.scale = {1};
+    weight.input_scale = 0.5F;
+    pack_codes(std::vector<int8_t>(4, 1), {}, weight);
+    for (const Precision precision : {Precision::kBf16, Precision::kF32}) {
+      const Linear linear = Linear::compressed(weight, {}, precision);
+      const float edge = fp8 ? 224 : 63.5F;  // codes 448 and 127
+      LinearInput input;
+      linear.prepare(std::vector<float>{edge, -edge, 0, 1}.data(), 1, input);
+      EXPECT_EQ(input.clamps.clamped, 0);
+      linear.prepare(std::vector<float>{2 * edge, -1.25F * edge, edge, -1e30F}.data(), 1, input);
+      EXPECT_EQ(input.clamps.clamped, 3);
+      EXPECT_EQ(input.clamps.values, 8);
+      for (const float bad : {std::nanf(""), HUGE_VALF}) {
+        EXPECT_THROW(linear.prepare(std::vector<float>{0, bad, 0, 0}.data(), 1, input), Error);
+      }
+    }
+  }
+}
+
 TEST(Linear, DynamicScalesSurviveARowOfZeros) {
   const Layer layer = random_layer({.format = WeightFormat::kInt8,
                                     .activation = ActivationFormat::kInt8Dynamic,

@@ -85,7 +85,7 @@ double function_error(const CalibratedBlock& calibrated, const WorkingBlock& wor
 
 WorkingBlock prepare(CalibratedBlock& calibrated) {
   return prepare_block(calibrated.block(), *calibrated.source, calibrated.plan,
-                       calibrated.statistics, calibrated.pool);
+                       calibrated.statistics, calibrated.pool, ProgressMeter({}, 0));
 }
 
 bool rescaled(const SharingSet& set) {
@@ -165,7 +165,7 @@ TEST_F(Folding, AStoredScaleUndoesWhatTheColumnsGot) {
   CalibratedBlock calibrated(options);
   const CompressedBlock block =
       compress_block(calibrated.block(), *calibrated.source, calibrated.plan, calibrated.statistics,
-                     calibrated.pool);
+                     calibrated.pool, ProgressMeter({}, 0));
   int stored = 0;
   for (const auto& [name, weight] : block.compressed) {
     const bool expected = name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight");

@@ -196,11 +196,15 @@ TEST_F(Plan, OptionsThatNothingUsesAreSaid) {
 
 TEST_F(Plan, ADryRunFailsAsTheRealRunWould) {
   write_file(path("taken.h5"), "something else");
+  std::string far;
+  for (int i = 0; i < 2000; ++i) far += "999999 ";
+  write_file(path("far.ids"), far);
   const std::vector<std::pair<ErrorCode, std::function<void(QuantizeOptions&)>>> wrong = {
       {ErrorCode::kWriteFailed, [&](auto& options) { options.output = path("taken.h5"); }},
       {ErrorCode::kWriteFailed, [&](auto& options) { options.output = path("no/such/out.h5"); }},
       {ErrorCode::kInputMissing, [&](auto& options) { options.calibration = path("none.txt"); }},
       {ErrorCode::kInputMalformed, [](auto& options) { options.calibration_size = 1000000; }},
+      {ErrorCode::kInputMalformed, [&](auto& options) { options.calibration = path("far.ids"); }},
   };
   for (const auto& [code, change] : wrong) {
     const auto dry = [&, &edit = change](QuantizeOptions& options) {

@@ -112,6 +112,31 @@ TEST_F(Resume, AFolderWithAJobIsNotOverwritten) {
   EXPECT_TRUE(fs::exists(path("work/layer-00000.json")));
 }
 
+TEST_F(Resume, ALayerOfAnotherJobIsNeverUsed) {
+  interrupt_after(0);
+  fs::remove(path("work/job.json"));
+  QuantizeOptions options = job_with_folder();
+  options.symmetric = !options.symmetric;
+  const Failure failure = failure_of(options);
+  EXPECT_EQ(failure.code, ErrorCode::kInputMalformed);
+  EXPECT_THAT(failure.message, ::testing::HasSubstr("another job"));
+}
+
+TEST_F(Resume, TwoJobsDoNotShareAFolder) {
+  interrupt_after(0);
+  Failure second;
+  Callbacks callbacks;
+  callbacks.on_progress = [&](const Progress& progress) {
+    if (progress.phase != "compress" || !second.message.empty()) return;
+    QuantizeOptions options = resumed();
+    options.output = path("second.h5");
+    second = failure_of(options);
+  };
+  quantize(resumed(), callbacks);
+  EXPECT_EQ(second.code, ErrorCode::kWriteFailed);
+  EXPECT_THAT(second.message, ::testing::HasSubstr("another process"));
+}
+
 // Whatever byte is wrong: an error, or the right output when nothing hangs on the byte.
 TEST_F(Resume, ADamagedLayerIsNeverUsed) {
   const std::string whole = quantize(job("whole.h5", "int4_awq", "sparsegpt"), {}).sha256;

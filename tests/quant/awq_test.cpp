@@ -36,7 +36,7 @@ TEST(Awq, ProtectsHeavyChannels) {
   for (const uint32_t seed : {1U, 2U, 3U}) {
     SCOPED_TRACE(test::seed_text(seed));
     AwqLayer layer(seed);
-    const InputScaling found = search_awq(layer.group, kSpec, pool);
+    const InputScaling found = search_awq(layer.group, kSpec, /*clip=*/true, pool);
     ASSERT_EQ(found.scale.size(), 64U);
     EXPECT_LT(found.loss, found.identity_loss);
     // On the plain absmax grid, which has no clipping to help the heavy channels, it gains most.
@@ -52,7 +52,7 @@ TEST(Awq, ProtectsHeavyChannels) {
 TEST(Awq, LossIsTheErrorOfTheScaledAndClippedWeights) {
   AwqLayer layer(4);
   ThreadPool pool(2);
-  const InputScaling found = search_awq(layer.group, kSpec, pool);
+  const InputScaling found = search_awq(layer.group, kSpec, /*clip=*/true, pool);
   const auto gram = mean_gram(layer.statistics.gram, layer.statistics.tokens);
   double energy = 0;
   for (const GroupLinear& linear : layer.group.linears) {
@@ -68,6 +68,23 @@ TEST(Awq, LossIsTheErrorOfTheScaledAndClippedWeights) {
             absmax_scaled_error(layer.group, ones, kSpec, gram, pool));
 }
 
+TEST(Awq, WithoutClippingTheChoiceIsBestOnUnclippedGrids) {
+  ThreadPool pool(1);
+  const std::vector<float> ones(64, 1.0F);
+  for (uint32_t seed = 30; seed < 40; ++seed) {
+    SCOPED_TRACE(test::seed_text(seed));
+    AwqLayer layer(seed, 1.0F);
+    const InputScaling found = search_awq(layer.group, kSpec, /*clip=*/false, pool);
+    const auto gram = mean_gram(layer.statistics.gram, layer.statistics.tokens);
+    const auto error = [&](const std::vector<float>& scale) {
+      return absmax_scaled_error(layer.group, scale, kSpec, gram, pool);
+    };
+    const std::vector<float>& scale = found.scale.empty() ? ones : found.scale;
+    EXPECT_LE(error(scale), error(ones));
+    EXPECT_NEAR(error(scale) / error(ones), found.loss / found.identity_loss, 1e-9);
+  }
+}
+
 TEST(Awq, NeverLosesAgainstTheIdentity) {
   ThreadPool pool(2);
   for (const float heavy : {1.0F, 3.0F}) {
@@ -77,7 +94,7 @@ TEST(Awq, NeverLosesAgainstTheIdentity) {
       for (const GridSpec& spec : {kSpec, GridSpec{WeightFormat::kInt4, 48, false},
                                    GridSpec{WeightFormat::kInt8, kPerChannel, true},
                                    GridSpec{WeightFormat::kFp8E4m3, kPerTensor, true}}) {
-        const InputScaling found = search_awq(layer.group, spec, pool);
+        const InputScaling found = search_awq(layer.group, spec, /*clip=*/true, pool);
         EXPECT_LE(found.loss, found.identity_loss);
         EXPECT_GT(found.loss, 0);
         if (found.scale.empty()) {
@@ -92,7 +109,7 @@ TEST(Awq, TiedChannelsShareTheirScale) {
   AwqLayer layer(5);
   for (int32_t i = 0; i < 64; ++i) layer.group.tied_channel.push_back(i % 32);
   ThreadPool pool(1);
-  const InputScaling found = search_awq(layer.group, kSpec, pool);
+  const InputScaling found = search_awq(layer.group, kSpec, /*clip=*/true, pool);
   ASSERT_FALSE(found.scale.empty());
   for (size_t i = 0; i < 32; ++i) EXPECT_EQ(found.scale[i], found.scale[i + 32]);
 }
@@ -113,7 +130,7 @@ TEST(Awq, DeadChannelsAndZeroWeightsKeepUsableScales) {
     }
   }
   ThreadPool pool(1);
-  const InputScaling found = search_awq(layer.group, kSpec, pool);
+  const InputScaling found = search_awq(layer.group, kSpec, /*clip=*/true, pool);
   ASSERT_FALSE(found.scale.empty());
   EXPECT_EQ(found.scale[7], 1.0F);
   EXPECT_EQ(found.scale[40], 1.0F);
@@ -130,7 +147,7 @@ TEST(Awq, NothingToMeasureIsTheIdentity) {
     std::fill(values->begin(), values->end(), 0.0);
   }
   ThreadPool pool(1);
-  const InputScaling found = search_awq(layer.group, kSpec, pool);
+  const InputScaling found = search_awq(layer.group, kSpec, /*clip=*/true, pool);
   EXPECT_TRUE(found.scale.empty());
   EXPECT_EQ(found.loss, 0);
   EXPECT_EQ(found.detail, "identity: no output to measure");
@@ -140,7 +157,7 @@ TEST(Awq, WorksOnTheDiagonalWithoutAGram) {
   AwqLayer layer(8);
   layer.statistics.gram.clear();
   ThreadPool pool(1);
-  const InputScaling found = search_awq(layer.group, kSpec, pool);
+  const InputScaling found = search_awq(layer.group, kSpec, /*clip=*/true, pool);
   EXPECT_FALSE(found.scale.empty());
   EXPECT_LT(found.loss, found.identity_loss);
 }
@@ -148,10 +165,10 @@ TEST(Awq, WorksOnTheDiagonalWithoutAGram) {
 TEST(Awq, DoesNotDependOnThreads) {
   AwqLayer layer(9, 30, 96);
   ThreadPool one(1);
-  const InputScaling expected = search_awq(layer.group, kSpec, one);
+  const InputScaling expected = search_awq(layer.group, kSpec, /*clip=*/true, one);
   for (const size_t threads : {2, 3}) {
     ThreadPool pool(threads);
-    const InputScaling found = search_awq(layer.group, kSpec, pool);
+    const InputScaling found = search_awq(layer.group, kSpec, /*clip=*/true, pool);
     EXPECT_EQ(found.scale, expected.scale);
     EXPECT_EQ(found.loss, expected.loss);
     EXPECT_EQ(found.identity_loss, expected.identity_loss);
@@ -163,11 +180,11 @@ TEST(Awq, BrokenGroupsAreRefused) {
   ThreadPool pool(2);
   AwqLayer layer(10);
   layer.group.linears[1].weight[100] = NAN;
-  EXPECT_THROW(search_awq(layer.group, kSpec, pool), Error);
+  EXPECT_THROW(search_awq(layer.group, kSpec, /*clip=*/true, pool), Error);
   layer.group.linears[1].weight.pop_back();
-  EXPECT_THROW(search_awq(layer.group, kSpec, pool), Error);
+  EXPECT_THROW(search_awq(layer.group, kSpec, /*clip=*/true, pool), Error);
   layer.group.statistics = nullptr;
-  EXPECT_THROW(search_awq(layer.group, kSpec, pool), Error);
+  EXPECT_THROW(search_awq(layer.group, kSpec, /*clip=*/true, pool), Error);
 }
 
 }  // namespace
