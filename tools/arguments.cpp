@@ -115,7 +115,7 @@ class CommandLine {
     const auto found = long_.find(with_hyphens(typed));
     if (found != long_.end()) {
       const auto& [name, option] = found->second;
-      const Word result{option, "--" + typed, takes_value(*option) && equals == std::string::npos};
+      Word result{option, "--" + typed, takes_value(*option) && equals == std::string::npos};
       // CLI11 would take the next word for it.
       if (takes_value(*option) && equals + 1 == word.size()) {
         needs_value(result);
