@@ -69,7 +69,7 @@ void KeyValueCache::append(const float* k, const float* v, int64_t rows) {
   length_ += rows;
 }
 
-void KeyValueCache::clear() {
+void KeyValueCache::truncate(int64_t length) {
   // Rows beyond the length are read as part of the last tile; they must stay finite, and zero
   // keeps results independent of what was there before.
   const auto wipe = [&](auto& values) {
@@ -77,14 +77,31 @@ void KeyValueCache::clear() {
     if (values.empty()) return;
     for (int64_t head = 0; head < shape_.kv_heads; ++head) {
       const auto begin = values.begin() + head * capacity_ * shape_.head_dim;
-      std::fill(begin, begin + length_ * shape_.head_dim, Value{});
+      std::fill(begin + length * shape_.head_dim, begin + length_ * shape_.head_dim, Value{});
     }
   };
   wipe(k16_);
   wipe(v16_);
   wipe(k32_);
   wipe(v32_);
-  length_ = 0;
+  length_ = length;
+}
+
+void KeyValueCache::copy_from(const KeyValueCache& other) {
+  truncate(std::min(length_, other.length_));  // what is beyond becomes zero
+  const auto copy = [&](const auto& from, auto& to) {
+    if (from.empty()) return;
+    for (int64_t head = 0; head < shape_.kv_heads; ++head) {
+      const auto begin = from.begin() + head * other.capacity_ * shape_.head_dim;
+      std::copy(begin, begin + other.length_ * shape_.head_dim,
+                to.begin() + head * capacity_ * shape_.head_dim);
+    }
+  };
+  copy(other.k16_, k16_);
+  copy(other.v16_, v16_);
+  copy(other.k32_, k32_);
+  copy(other.v32_, v32_);
+  length_ = other.length_;
 }
 
 Attention::Attention(const AttentionShape& shape, Precision precision)

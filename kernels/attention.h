@@ -43,7 +43,14 @@ class KeyValueCache {
   void append(const float* k, const float* v, int64_t rows);
 
   /// Forgets the sequence, keeps the memory.
-  void clear();
+  void clear() { truncate(0); }
+
+  /// Forgets all tokens from number `length` on. REQUIRES: length ≤ length().
+  void truncate(int64_t length);
+
+  /// Becomes a copy of `other`, which has the same shape and precision.
+  /// REQUIRES: other.length() fits.
+  void copy_from(const KeyValueCache& other);
 
   int64_t length() const noexcept { return length_; }
 

@@ -33,6 +33,14 @@ void rotate_rows(const RotaryShape& shape, const RotaryTable& table, int64_t pos
   }
 }
 
+void rotate_pieces(const RotaryShape& shape, const RotaryTable& table,
+                   std::span<const Segment> pieces, int64_t width, float* x) {
+  for (const Segment& piece : pieces) {
+    rotate_rows(shape, table, piece.position, piece.rows, width, x);
+    x += piece.rows * width;
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> block_tensors(const BlockGraph& block) {
@@ -76,10 +84,10 @@ BlockWeights load_block(const BlockGraph& block, const WeightSource& source, Pre
   return weights;
 }
 
-BlockWorkspace::BlockWorkspace(const BlockGraph& block, int64_t sequence_length,
+BlockWorkspace::BlockWorkspace(const BlockGraph& block, int64_t sequence_length, int64_t max_rows,
                                Precision precision)
     : cache_(block.attention, sequence_length, precision) {
-  const int64_t rows = padded_rows(std::min(kChunkTokens, sequence_length));
+  const int64_t rows = padded_rows(std::min(kChunkTokens, max_rows));
   values_.resize(block.widths.size());
   for (size_t i = 1; i < values_.size(); ++i) {
     values_[i].resize(static_cast<size_t>(rows * block.widths[i]));
@@ -92,15 +100,38 @@ BlockRunner::BlockRunner(const BlockGraph& block, const BlockWeights& weights,
 
 void BlockRunner::run(float* hidden, int64_t tokens, BlockWorkspace& workspace,
                       const InputObserver& observer) const {
-  workspace.cache_.clear();
-  for (int64_t position = 0; position < tokens; position += kChunkTokens) {
-    run_chunk(hidden + position * block_.widths[0], position,
-              std::min(kChunkTokens, tokens - position), workspace, observer);
-  }
+  const Segment whole{tokens, 0};
+  run(hidden, {&whole, 1}, workspace, observer);
 }
 
-void BlockRunner::run_chunk(float* hidden, int64_t position, int64_t rows,
+void BlockRunner::run(float* hidden, std::span<const Segment> segments, BlockWorkspace& workspace,
+                      const InputObserver& observer) const {
+  std::vector<Segment> pieces;
+  int64_t first = 0;
+  int64_t rows = 0;
+  const auto flush = [&] {
+    if (rows == 0) return;
+    run_chunk(hidden + first * block_.widths[0], first, pieces, workspace, observer);
+    first += rows;
+    rows = 0;
+    pieces.clear();
+  };
+  for (const Segment& segment : segments) {
+    for (int64_t done = 0; done < segment.rows;) {
+      const int64_t count = std::min(segment.rows - done, kChunkTokens - rows);
+      pieces.push_back({count, segment.position + done});
+      done += count;
+      rows += count;
+      if (rows == kChunkTokens) flush();
+    }
+  }
+  flush();
+}
+
+void BlockRunner::run_chunk(float* hidden, int64_t first, std::span<const Segment> pieces,
                             BlockWorkspace& workspace, const InputObserver& observer) const {
+  int64_t rows = 0;
+  for (const Segment& piece : pieces) rows += piece.rows;
   const auto value = [&](int number) {
     return number == 0 ? hidden : workspace.values_[static_cast<size_t>(number)].data();
   };
@@ -126,7 +157,7 @@ void BlockRunner::run_chunk(float* hidden, int64_t position, int64_t rows,
       case OpKind::kLinear: {
         const Linear& linear = weights_.linears[i];
         if (prepared_value != in) {
-          if (observer) observer(in, position, rows, value(in));
+          if (observer) observer(in, first, rows, value(in));
           prepared_for = nullptr;
         }
         if (prepared_for == nullptr || !(prepared_for->input_format() == linear.input_format())) {
@@ -138,11 +169,10 @@ void BlockRunner::run_chunk(float* hidden, int64_t position, int64_t rows,
         break;
       }
       case OpKind::kRotary:
-        rotate_rows(block_.rotary, rotary_, position, rows, width(in), value(in));
+        rotate_pieces(block_.rotary, rotary_, pieces, width(in), value(in));
         break;
       case OpKind::kAttention:
-        workspace.cache_.append(value(op.inputs[1]), value(op.inputs[2]), rows);
-        attention_.run(value(in), rows, position, workspace.cache_, out, workspace.attention_);
+        attend(pieces, {value(in), value(op.inputs[1]), value(op.inputs[2]), out}, workspace);
         break;
       case OpKind::kGatedActivation:
         gated_activation(op.activation, {value(in), out_size}, {value(op.inputs[1]), out_size},
@@ -152,6 +182,21 @@ void BlockRunner::run_chunk(float* hidden, int64_t position, int64_t rows,
         add_in_place({out, out_size}, {value(in), out_size});
         break;
     }
+  }
+}
+
+void BlockRunner::attend(std::span<const Segment> pieces, AttentionValues values,
+                         BlockWorkspace& workspace) const {
+  const AttentionShape& shape = block_.attention;
+  for (const Segment& piece : pieces) {
+    workspace.cache_.truncate(piece.position);
+    workspace.cache_.append(values.k, values.v, piece.rows);
+    attention_.run(values.q, piece.rows, piece.position, workspace.cache_, values.out,
+                   workspace.attention_);
+    values.q += piece.rows * shape.heads * shape.head_dim;
+    values.out += piece.rows * shape.heads * shape.head_dim;
+    values.k += piece.rows * shape.kv_heads * shape.head_dim;
+    values.v += piece.rows * shape.kv_heads * shape.head_dim;
   }
 }
 

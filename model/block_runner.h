@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,16 +39,31 @@ std::vector<float> load_vector(const WeightSource& source, const std::string& na
 /// Names of the tensors of a block.
 std::vector<std::string> block_tensors(const BlockGraph& block);
 
-/// Sees the input of each group of linears: (value number, first position, rows, x [rows, width]).
-using InputObserver =
-    std::function<void(int value, int64_t position, int64_t rows, const float* x)>;
+/// Tokens in a row, and the position of the first. They attend to each other, causally, and to what
+/// is in the cache before that position; what was there from that position on is forgotten.
+struct Segment {
+  int64_t rows = 0;
+  int64_t position = 0;
+};
+
+/// Sees the input of each group of linears: (value number, index of the first row among the rows
+/// that run() was given, rows, x [rows, width]).
+using InputObserver = std::function<void(int value, int64_t first, int64_t rows, const float* x)>;
 
 /// Tokens that run through a block together; chosen so that activations stay in the cache.
 inline constexpr int64_t kChunkTokens = 256;
 
 class BlockWorkspace {
  public:
-  BlockWorkspace(const BlockGraph& block, int64_t sequence_length, Precision precision);
+  /// For positions below `sequence_length`, and as many rows in a run.
+  BlockWorkspace(const BlockGraph& block, int64_t sequence_length, Precision precision)
+      : BlockWorkspace(block, sequence_length, sequence_length, precision) {}
+  /// The same for runs of up to `max_rows` rows, which may be segments of several sequences.
+  BlockWorkspace(const BlockGraph& block, int64_t sequence_length, int64_t max_rows,
+                 Precision precision);
+
+  /// Keys and values of the sequence that ran last.
+  KeyValueCache& cache() noexcept { return cache_; }
 
   /// What was clamped since the last call.
   ClampCount take_clamps() { return std::exchange(input_.clamps, {}); }
@@ -66,13 +82,30 @@ class BlockRunner {
   BlockRunner(const BlockGraph& block, const BlockWeights& weights, const RotaryTable& rotary,
               Precision precision);
 
-  /// hidden [tokens, hidden_size], in place. `observer` may be empty.
+  /// A sequence from its beginning: hidden [tokens, hidden_size], in place. `observer` may be
+  /// empty.
   void run(float* hidden, int64_t tokens, BlockWorkspace& workspace,
            const InputObserver& observer) const;
 
+  /// Segments one after the other, hidden [rows of all, hidden_size] in place, packed into blocks
+  /// of rows. So one sequence can branch: a common beginning, then its continuations, each at the
+  /// position where the beginning ends. The first one goes on with what workspace.cache() holds.
+  /// REQUIRES: no segment leaves a gap of positions in the cache.
+  void run(float* hidden, std::span<const Segment> segments, BlockWorkspace& workspace,
+           const InputObserver& observer) const;
+
  private:
-  void run_chunk(float* hidden, int64_t position, int64_t rows, BlockWorkspace& workspace,
-                 const InputObserver& observer) const;
+  void run_chunk(float* hidden, int64_t first, std::span<const Segment> pieces,
+                 BlockWorkspace& workspace, const InputObserver& observer) const;
+
+  struct AttentionValues {
+    const float* q = nullptr;
+    const float* k = nullptr;
+    const float* v = nullptr;
+    float* out = nullptr;
+  };
+  void attend(std::span<const Segment> pieces, AttentionValues values,
+              BlockWorkspace& workspace) const;
 
   const BlockGraph& block_;
   const BlockWeights& weights_;
