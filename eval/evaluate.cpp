@@ -2,16 +2,19 @@
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "calib/token_check.h"
 #include "calib/token_source.h"
 #include "core/process_memory.h"
 #include "core/progress_meter.h"
 #include "core/thread_pool.h"
+#include "eval/choice_task.h"
 #include "eval/evaluated_model.h"
 #include "eval/memory_plan.h"
 #include "eval/perplexity.h"
 #include "eval/precision.h"
+#include "eval/tasks/task.h"
 #include "kernels/matmul.h"
 #include "pare/error.h"
 #include "pare/evaluate.h"
@@ -21,13 +24,23 @@ namespace {
 
 [[noreturn]] void usage(const std::string& message) { throw Error(ErrorCode::kUsage, message); }
 
+bool has_task(const EvaluateOptions& options, const std::string& name) {
+  return std::find(options.tasks.begin(), options.tasks.end(), name) != options.tasks.end();
+}
+
 void check_options(const EvaluateOptions& options) {
   if (options.baseline.empty()) usage("no baseline model is given");
-  if (options.tasks.empty()) usage("no task is given; known: perplexity");
+  std::string known;
+  for (const auto& [name, remark] : evaluation_tasks()) known += " " + name;
+  if (options.tasks.empty()) usage("no task is given; known:" + known);
   for (const std::string& task : options.tasks) {
-    if (task != "perplexity") usage("task \"" + task + "\" is not known; known: perplexity");
+    if (!task.ends_with(".jsonl") && (known + " ").find(" " + task + " ") == std::string::npos) {
+      usage("task \"" + task + "\" is not known; known:" + known);
+    }
   }
-  if (options.text.empty()) usage("task perplexity needs a text file or token ids, none is given");
+  if (has_task(options, "perplexity") && options.text.empty()) {
+    usage("task perplexity needs a text file or token ids, none is given");
+  }
   if (options.ctx < 2) {
     usage("ctx is " + std::to_string(options.ctx) +
           "; a window needs at least 2 tokens, since the first is not scored");
@@ -107,30 +120,15 @@ std::string joined(const std::vector<std::string>& names) {
   return names.size() > kShown ? text + " …" : text;
 }
 
-std::vector<std::string> find_warnings(const std::vector<EvaluatedModel>& models, const Text& text,
-                                       const EvaluateOptions& options) {
+// What is odd about the models whatever they are measured on.
+std::vector<std::string> model_warnings(const std::vector<EvaluatedModel>& models) {
   std::vector<std::string> warnings;
-  const std::vector<int32_t> bos = bos_tokens(models[0]);
-  if (!bos.empty() && std::find(bos.begin(), bos.end(), text.windows.ids[0]) == bos.end()) {
-    warnings.push_back("W-BOS: " + options.text + ": the token ids do not start with token " +
-                       std::to_string(bos[0]) +
-                       ", which config.json names as the beginning of a text");
-  }
   for (size_t m = 0; m < models.size(); ++m) {
     const EvaluatedModel& model = models[m];
     const std::string& path = model.source->path();
-    if (options.ctx > model.graph.max_positions && model.graph.max_positions > 0) {
-      warnings.push_back("W-CTX: " + path + ": windows of " + std::to_string(options.ctx) +
-                         " tokens exceed the " + std::to_string(model.graph.max_positions) +
-                         " positions of config.json");
-    }
     if (!model.unused.empty()) {
       warnings.push_back("W-UNUSED: " + path + ": " + std::to_string(model.unused.size()) +
                          " tensors are not used: " + joined(model.unused));
-    }
-    if (calibration_text_sha256(model) == text.sha256) {
-      warnings.push_back("W-LEAK: " + path + ": was calibrated on the text that it is evaluated " +
-                         "on; its figures are better than they would be on other text");
     }
     if (m > 0 && !same_tokenizer(models[0], model)) {
       warnings.push_back("W-TOKENIZER: " + path + ": its tokenizer.json differs from that of " +
@@ -140,74 +138,156 @@ std::vector<std::string> find_warnings(const std::vector<EvaluatedModel>& models
   return warnings;
 }
 
-}  // namespace
+std::vector<std::string> text_warnings(const std::vector<EvaluatedModel>& models, const Text& text,
+                                       const EvaluateOptions& options) {
+  std::vector<std::string> warnings;
+  const std::vector<int32_t> bos = bos_tokens(models[0]);
+  if (!bos.empty() && std::find(bos.begin(), bos.end(), text.windows.ids[0]) == bos.end()) {
+    warnings.push_back("W-BOS: " + options.text + ": the token ids do not start with token " +
+                       std::to_string(bos[0]) +
+                       ", which config.json names as the beginning of a text");
+  }
+  for (const EvaluatedModel& model : models) {
+    const std::string& path = model.source->path();
+    if (options.ctx > model.graph.max_positions && model.graph.max_positions > 0) {
+      warnings.push_back("W-CTX: " + path + ": windows of " + std::to_string(options.ctx) +
+                         " tokens exceed the " + std::to_string(model.graph.max_positions) +
+                         " positions of config.json");
+    }
+    if (calibration_text_sha256(model) == text.sha256) {
+      warnings.push_back("W-LEAK: " + path + ": was calibrated on the text that it is evaluated " +
+                         "on; its figures are better than they would be on other text");
+    }
+  }
+  return warnings;
+}
 
-EvaluateReport evaluate(const EvaluateOptions& options, const Callbacks& callbacks) {
-  const auto start = std::chrono::steady_clock::now();
-  check_options(options);
-  ScoringSetup setup;
-  setup.precision = parse_precision(options.precision);
+// One call of evaluate().
+class Evaluation {
+ public:
+  Evaluation(const EvaluateOptions& options, const Callbacks& callbacks)
+      : options_(options), meter_(callbacks, 0), precision_(parse_precision(options.precision)) {}
 
-  ProgressMeter meter(callbacks, 0);
-  meter.phase("read", options.baseline);
-  const std::vector<EvaluatedModel> models = open_models(options);
-  meter.phase("read", options.text);
-  const Text text = read_text(options, models[0]);
-  meter.check_cancelled();
+  EvaluateReport run() {
+    meter_.phase("read", options_.baseline);
+    models_ = open_models(options_);
+    pool_.emplace(static_cast<size_t>(options_.threads));
+    heads_ = shared_heads(models_);
+    clamps_.resize(models_.size());
+    report_.precision = options_.precision;
+    report_.kernel = precision_ == Precision::kF32 ? "f32 openblas" : matmul_kernels();
+    for (const std::string& warning : model_warnings(models_)) warn(warning);
+    if (has_task(options_, "perplexity")) read();
+    describe_models();
+    for (const std::string& task : options_.tasks) {
+      task == "perplexity" ? measure_perplexity() : answer_questions(task);
+    }
+    report_clamps();
+    report_.peak_rss_bytes = peak_resident_bytes();
+    report_.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    return std::move(report_);
+  }
 
-  ThreadPool pool(static_cast<size_t>(options.threads));
-  setup.heads = shared_heads(models);
-  setup.plan = plan_memory(models, setup.heads, setup.precision,
-                           {.windows = text.windows.count,
-                            .length = options.ctx,
-                            .threads = static_cast<int64_t>(pool.size()),
-                            .text_tokens = text.tokens},
-                           options.max_memory);
+ private:
+  ModelResult& result(size_t m) { return m == 0 ? report_.baseline : report_.candidates[m - 1]; }
 
-  EvaluateReport report;
-  report.text_tokens = text.tokens;
-  report.text_sha256 = text.sha256;
-  report.ids_sha256 = text.windows.ids_sha256;
-  report.precision = options.precision;
-  report.kernel = setup.precision == Precision::kF32 ? "f32 openblas" : matmul_kernels();
-  report.warnings = find_warnings(models, text, options);
-  for (const std::string& warning : report.warnings) meter.warn(warning);
-  for (size_t m = 0; m < models.size(); ++m) {
-    meter.phase("read", "digest of " + models[m].name);
-    meter.check_cancelled();
-    ModelResult result = describe(models[m]);
-    if (m == 0) {
-      report.baseline = std::move(result);
-    } else {
-      report.candidates.push_back(std::move(result));
+  void warn(const std::string& warning) {
+    report_.warnings.push_back(warning);
+    meter_.warn(warning);
+  }
+
+  void read() {
+    meter_.phase("read", options_.text);
+    text_ = read_text(options_, models_[0]);
+    report_.text_tokens = text_.tokens;
+    report_.text_sha256 = text_.sha256;
+    report_.ids_sha256 = text_.windows.ids_sha256;
+    meter_.check_cancelled();
+    // Refused here, before the models are read for their digests, when it needs too much memory.
+    plan_ = plan_memory(models_, heads_, precision_,
+                        {.windows = text_.windows.count,
+                         .length = options_.ctx,
+                         .threads = static_cast<int64_t>(pool_->size()),
+                         .text_tokens = text_.tokens},
+                        options_.max_memory);
+    for (const std::string& warning : text_warnings(models_, text_, options_)) warn(warning);
+  }
+
+  void describe_models() {
+    report_.candidates.resize(models_.size() - 1);
+    for (size_t m = 0; m < models_.size(); ++m) {
+      meter_.phase("read", "digest of " + models_[m].name);
+      meter_.check_cancelled();
+      result(m) = describe(models_[m]);
     }
   }
 
-  const std::vector<TokenScores> scores = score_windows(models, text.windows, setup, pool, meter);
-  for (size_t m = 0; m < models.size(); ++m) {
-    const ClampCount& clamps = scores[m].clamps;
-    ModelResult& result = m == 0 ? report.baseline : report.candidates[m - 1];
-    result.clamped_inputs = clamps.clamped;
-    result.quantized_inputs = clamps.values;
-    if (clamps.clamped <= clamps.values / 1000) continue;
-    report.warnings.push_back("W-CLAMP: " + models[m].source->path() + ": " +
-                              std::to_string(clamps.clamped) + " of " +
-                              std::to_string(clamps.values) +
-                              " activations exceed the range of their static scale; calibrate on "
-                              "text that is more like this one");
-    meter.warn(report.warnings.back());
+  void measure_perplexity() {
+    const ScoringSetup setup{.precision = precision_, .heads = heads_, .plan = plan_};
+    const std::vector<TokenScores> scores =
+        score_windows(models_, text_.windows, setup, *pool_, meter_);
+    const std::string method = describe_method(text_.windows, bos_tokens(models_[0]));
+    for (size_t m = 0; m < models_.size(); ++m) {
+      result(m).perplexity = m == 0 ? summarize(scores[0], text_.windows)
+                                    : summarize(scores[m], scores[0], text_.windows);
+      result(m).perplexity.method = method;
+      clamps_[m].add(scores[m].clamps);
+    }
   }
-  const std::string method = describe_method(text.windows, bos_tokens(models[0]));
-  report.baseline.perplexity = summarize(scores[0], text.windows);
-  report.baseline.perplexity.method = method;
-  for (size_t m = 1; m < models.size(); ++m) {
-    PerplexityResult& result = report.candidates[m - 1].perplexity;
-    result = summarize(scores[m], scores[0], text.windows);
-    result.method = method;
+
+  void answer_questions(const std::string& task) {
+    ChoiceTaskRun run =
+        run_choice_task(task, models_, options_, heads_, precision_, *pool_, meter_);
+    const std::string& name = run.report.name;
+    if (report_.baseline.choices.contains(name)) {
+      usage("two tasks are called " + name + "; give one of the files another name");
+    }
+    for (size_t m = 0; m < models_.size(); ++m) {
+      result(m).choices[name] = std::move(run.results[m]);
+      clamps_[m].add(run.clamps[m]);
+    }
+    report_.tasks.push_back(std::move(run.report));
   }
-  report.peak_rss_bytes = peak_resident_bytes();
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
+
+  void report_clamps() {
+    for (size_t m = 0; m < models_.size(); ++m) {
+      const ClampCount& clamps = clamps_[m];
+      result(m).clamped_inputs = clamps.clamped;
+      result(m).quantized_inputs = clamps.values;
+      if (clamps.clamped <= clamps.values / 1000) continue;
+      warn("W-CLAMP: " + models_[m].source->path() + ": " + std::to_string(clamps.clamped) +
+           " of " + std::to_string(clamps.values) +
+           " activations exceed the range of their static scale; calibrate on text that is more "
+           "like this one");
+    }
+  }
+
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  const EvaluateOptions& options_;
+  ProgressMeter meter_;
+  Precision precision_;
+  std::vector<EvaluatedModel> models_;
+  std::optional<ThreadPool> pool_;
+  std::vector<size_t> heads_;
+  Text text_;
+  MemoryPlan plan_;
+  std::vector<ClampCount> clamps_;
+  EvaluateReport report_;
+};
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> evaluation_tasks() {
+  std::vector<std::pair<std::string, std::string>> tasks = {
+      {"perplexity", "perplexity of a text, KL divergence, top-1 agreement"}};
+  for (const auto& task : task_table()) tasks.push_back(task);
+  return tasks;
+}
+
+EvaluateReport evaluate(const EvaluateOptions& options, const Callbacks& callbacks) {
+  check_options(options);
+  return Evaluation(options, callbacks).run();
 }
 
 }  // namespace pare

@@ -4,9 +4,9 @@
 #include <cmath>
 
 #include "eval/lockstep.h"
+#include "eval/model_heads.h"
 #include "eval/statistics.h"
 #include "kernels/vector_math.h"
-#include "model/model_head.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -24,20 +24,6 @@ double head_cost(std::span<const EvaluatedModel> models, int64_t tokens) {
   return total;
 }
 
-std::vector<ModelHead> load_heads(std::span<const EvaluatedModel> models,
-                                  const ScoringSetup& setup) {
-  std::vector<ModelHead> heads;
-  heads.reserve(models.size());  // keeps references to earlier ones valid
-  for (size_t m = 0; m < models.size(); ++m) {
-    if (setup.heads[m] == m) {
-      heads.emplace_back(models[m].graph, *models[m].source, setup.precision);
-    } else {
-      heads.emplace_back(models[m].graph, *models[m].source, heads[setup.heads[m]]);
-    }
-  }
-  return heads;
-}
-
 // Working memory of one thread.
 struct ScoreScratch {
   LogitsWorkspace baseline;
@@ -51,7 +37,7 @@ class WindowScorer {
                const ScoringSetup& setup, std::vector<TokenScores>& scores)
       : models_(models),
         windows_(windows),
-        heads_(load_heads(models, setup)),
+        heads_(load_heads(models, setup.heads, setup.precision)),
         rows_(logit_rows(models[0].graph.vocab_size)),
         scores_(scores) {}
 

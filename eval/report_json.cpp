@@ -28,6 +28,53 @@ Json perplexity_json(const PerplexityResult& result, bool candidate) {
   return json;
 }
 
+Json accuracy_json(const Accuracy& accuracy) {
+  return {{"accuracy", accuracy.value},
+          {"accuracy_ci", {accuracy.lower, accuracy.upper}},
+          {"n", accuracy.n},
+          {"right", accuracy.right}};
+}
+
+Json choice_json(const ChoiceResult& result, bool candidate) {
+  Json json = accuracy_json(result.accuracy);
+  for (const auto& [name, accuracy] : result.groups) json["groups"][name] = accuracy_json(accuracy);
+  for (const auto& [name, accuracy] : result.categories) {
+    json["categories"][name] = accuracy_json(accuracy);
+  }
+  if (result.target_ppl > 0) json["target_ppl"] = result.target_ppl;
+  if (!candidate) return json;
+  json["difference"] = result.difference;
+  json["difference_ci"] = {result.difference_lower, result.difference_upper};
+  // A loss is positive.
+  json["relative_loss"] = 0.0 - result.relative;
+  json["relative_loss_ci"] = {0.0 - result.relative_upper, 0.0 - result.relative_lower};
+  json["flips"] = {{"lost", result.lost}, {"gained", result.gained}};
+  json["mcnemar_p"] = result.mcnemar_p;
+  json["verdict"] = result.verdict;
+  return json;
+}
+
+Json tasks_json(const ModelResult& model, bool candidate) {
+  Json json = Json::object();
+  if (model.perplexity.windows > 0)
+    json["perplexity"] = perplexity_json(model.perplexity, candidate);
+  for (const auto& [task, result] : model.choices) json[task] = choice_json(result, candidate);
+  return json;
+}
+
+Json task_json(const TaskReport& task, bool timings) {
+  Json json = {{"name", task.name},
+               {"data_sha256", task.data_sha256},
+               {"ids_sha256", task.ids_sha256},
+               {"shots", task.shots},
+               {"fewer_shots", task.fewer_shots},
+               {"prompt_tokens", task.prompt_tokens},
+               {"tokens_run", task.tokens_run},
+               {"method", task.method}};
+  if (timings) json["seconds"] = task.seconds;
+  return json;
+}
+
 Json model_json(const ModelResult& model, bool candidate) {
   return {{"name", model.name},
           {"qformat", model.qformat},
@@ -39,7 +86,7 @@ Json model_json(const ModelResult& model, bool candidate) {
           {"sha256", model.sha256},
           {"clamped_inputs", model.clamped_inputs},
           {"quantized_inputs", model.quantized_inputs},
-          {"tasks", {{"perplexity", perplexity_json(model.perplexity, candidate)}}}};
+          {"tasks", tasks_json(model, candidate)}};
 }
 
 // Names come from paths, which need not be UTF-8.
@@ -58,6 +105,8 @@ std::string to_json(const EvaluateReport& report, bool timings) {
       {"text_sha256", report.text_sha256}, {"ids_sha256", report.ids_sha256},
       {"kernel", report.kernel},           {"precision", report.precision},
       {"warnings", report.warnings}};
+  json["tasks"] = Json::array();
+  for (const TaskReport& task : report.tasks) json["tasks"].push_back(task_json(task, timings));
   if (timings) {
     json["timings"] = {{"seconds", report.seconds}, {"peak_rss_bytes", report.peak_rss_bytes}};
   }

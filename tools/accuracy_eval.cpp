@@ -10,6 +10,7 @@
 #include "pare/evaluate.h"
 #include "pare/version.h"
 #include "tools/arguments.h"
+#include "tools/evaluation_table.h"
 #include "tools/main_guard.h"
 #include "tools/progress_view.h"
 #include "tools/report_file.h"
@@ -26,6 +27,11 @@ struct Command {
   std::string json;
   std::string max_loss;
   std::string max_memory;
+  std::string mmlu_dir;
+  std::string log_samples;
+  std::vector<std::string> task_data;
+  bool no_prefix_reuse = false;
+  bool list_tasks = false;
   std::string progress = "auto";
   bool force = false;
   bool quiet = false;
@@ -48,23 +54,33 @@ void describe(CLI::App& app, Command& command) {
       "Instead: run the file's input_ids through one model and compare with its logits");
 
   group = "Task";
-  add("--tasks", command.tasks, "NAME[,NAME]", "What to measure; perplexity in this version")
+  add("--tasks", command.tasks, "NAME[,NAME]",
+      "What to measure; --list-tasks explains each; also a .jsonl file of questions")
       ->capture_default_str();
   add("--text", options.text, "FILE",
       "What to score: text, .jsonl with \"text\" or \"input_ids\", or token ids in .json, .ids, "
       ".tokens");
   add("--ctx", options.ctx, "TOKENS", "Length of a window; the tail is dropped")
       ->capture_default_str();
-  add("--limit", options.limit, "N", "Only so many windows, or that share when below 1; 0: all")
+  add("--mmlu_dir", command.mmlu_dir, "DIR", "MMLU's folder with dev and test");
+  add("--task_data", command.task_data, "TASK=PATH", "File or folder of another task's questions")
+      ->allow_extra_args(false);
+  add("--shots", options.shots, "N", "Examples before each question")
+      ->default_str("as usual for the task");
+  add("--limit", options.limit, "N",
+      "Only so many windows or questions, or that share when below 1; 0: all")
       ->default_str("0");
   add("--precision", options.precision, "NAME", "bf16, as deployed, or fp32, slow and exact")
       ->capture_default_str();
   add("--max-loss", command.max_loss, "P%",
-      "Exit with status 8 when any candidate's perplexity is worse by more, for example 1%");
+      "Exit with status 8 when any candidate is worse by more, for example 1%");
 
   group = "Output";
   add("--json", command.json, "FILE", "Result as JSON; - prints it instead of the table");
   flag("--force", command.force, "Replace an existing --json FILE, after success only");
+
+  add("--log_samples", command.log_samples, "FILE.jsonl",
+      "A line a question: log-likelihoods of all choices in all models");
 
   group = "Running";
   add("-t,--threads", options.threads, "N", "0: all processors; never changes the result")
@@ -72,11 +88,13 @@ void describe(CLI::App& app, Command& command) {
   add("--max-memory", command.max_memory, "SIZE",
       "Such as 8GiB or 800MB; refused up front when it cannot be kept")
       ->default_str("no limit");
+  flag("--no-prefix-reuse", command.no_prefix_reuse, "Run each question's examples again; slower");
   add("--progress", command.progress, "MODE", "auto, bar, plain or none, on stderr")
       ->capture_default_str();
   flag("-q,--quiet", command.quiet, "No progress on stderr");
 
   group = "Information";
+  flag("--list-tasks", command.list_tasks, "Names and meanings for --tasks");
   flag("--version", command.version, "Version, libraries and instruction sets");
   flag("-h,--help", command.help, "This page");
 }
@@ -92,7 +110,8 @@ std::string help(const CLI::App& app) {
 void check_verify(const CLI::App& app, const Command& command) {
   std::vector<std::string> typed;
   for (const char* name :
-       {"--baseline", "--text", "--tasks", "--ctx", "--limit", "--max-loss", "--max-memory"}) {
+       {"--baseline", "--text", "--tasks", "--ctx", "--limit", "--max-loss", "--max-memory",
+        "--mmlu_dir", "--task_data", "--shots", "--log_samples", "--no-prefix-reuse"}) {
     if (app.count(name) > 0) typed.emplace_back(name);
   }
   if (!typed.empty()) {
@@ -108,16 +127,53 @@ void check_verify(const CLI::App& app, const Command& command) {
   }
 }
 
+/// What the tasks need, and that nothing is given for a task that does not run.
+void resolve_tasks(const CLI::App& app, Command& command, const std::vector<std::string>& known) {
+  EvaluateOptions& options = command.options;
+  const auto runs = [&](const std::string& task) {
+    return std::find(options.tasks.begin(), options.tasks.end(), task) != options.tasks.end();
+  };
+  if (app.count("--mmlu_dir") > 0) command.task_data.push_back("mmlu=" + command.mmlu_dir);
+  for (const std::string& text : command.task_data) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("--task_data: expected TASK=PATH, found \"{}\"", text));
+    }
+    const std::string task = text.substr(0, equals);
+    check_choice(task, known, "--task_data");
+    if (!runs(task)) {
+      throw Error(ErrorCode::kUsage, fmt::format("data is given for {}, which is not in --tasks {}",
+                                                 task, command.tasks));
+    }
+    options.task_data[task] = text.substr(equals + 1);
+  }
+  if (runs("perplexity") && options.text.empty()) {
+    throw Error(ErrorCode::kUsage, "no text given; add --text FILE");
+  }
+  for (const std::string& task : options.tasks) {
+    if (task == "perplexity" || task.ends_with(".jsonl") || options.task_data.contains(task)) {
+      continue;
+    }
+    throw Error(
+        ErrorCode::kUsage,
+        fmt::format("task {} needs its questions: add {}", task,
+                    task == "mmlu" ? "--mmlu_dir DIR" : fmt::format("--task_data {}=PATH", task)));
+  }
+  options.reuse_prefix = !command.no_prefix_reuse;
+  options.keep_samples = app.count("--log_samples") > 0;
+}
+
 void resolve(const CLI::App& app, Command& command) {
   EvaluateOptions& options = command.options;
   options.tasks = split_list(command.tasks);
   if (options.tasks.empty()) {
     throw Error(ErrorCode::kUsage, "--tasks: expected a name, for example perplexity");
   }
+  std::vector<std::string> known;
+  for (const auto& [name, remark] : evaluation_tasks()) known.push_back(name);
   for (const std::string& task : options.tasks) {
-    check_choice(task, {"perplexity"}, "--tasks",
-                 {"mmlu", "hellaswag", "piqa", "arc_easy", "arc_challenge", "winogrande", "boolq",
-                  "lambada"});
+    if (!task.ends_with(".jsonl")) check_choice(task, known, "--tasks");
   }
   check_choice(options.precision, {"bf16", "fp32"}, "--precision");
   if (app.count("--max-memory") > 0) {
@@ -132,83 +188,32 @@ void resolve(const CLI::App& app, Command& command) {
                 "no baseline given; usage: accuracy-eval --baseline MODEL_DIR CANDIDATE... --text "
                 "FILE (--help lists all options)");
   }
-  if (options.text.empty()) {
-    throw Error(ErrorCode::kUsage, "no text given; add --text FILE");
-  }
+  resolve_tasks(app, command, known);
   if (app.count("--max-loss") > 0 && options.candidates.empty()) {
     throw Error(ErrorCode::kUsage, "--max-loss needs a candidate to judge");
   }
 }
 
-std::string scientific_or_fixed(double value) {
-  return value != 0 && value < 1e-4 ? fmt::format("{:.2e}", value) : fmt::format("{:.5f}", value);
-}
-
-std::vector<std::string> row(const ModelResult& model, bool is_baseline) {
-  const PerplexityResult& result = model.perplexity;
-  std::string format = model.qformat;
-  if (model.sparsity != "none") format += " + 2:4 " + model.sparsity;
-  std::vector<std::string> cells = {
-      printable(model.name), format, fmt::format("{:.3f}", model.bits_per_weight),
-      format_bytes(model.bytes), fmt::format("{:.4f} ± {:.4f}", result.ppl, result.ppl_se)};
-  if (is_baseline) {
-    cells.insert(cells.end(), {"1", "-", "-", "-"});
-  } else {
-    cells.insert(cells.end(),
-                 {fmt::format("{:.5f} ± {:.5f}", result.ppl_ratio, result.ppl_ratio_se),
-                  scientific_or_fixed(result.kl_mean), scientific_or_fixed(result.kl_p99),
-                  fmt::format("{:.2f} %", 100 * result.top1_agreement)});
-  }
-  return cells;
-}
-
-std::string render(const EvaluateReport& report) {
-  constexpr Align kRight = Align::kRight;
-  TextTable table(
-      {"Model", "Format", "bits/weight", "size", "perplexity ± se", "ratio ± se", "KL mean",
-       "KL 99 %", "top-1 same"},
-      {Align::kLeft, Align::kLeft, kRight, kRight, kRight, kRight, kRight, kRight, kRight});
-  table.add(row(report.baseline, true));
-  for (const ModelResult& candidate : report.candidates) table.add(row(candidate, false));
-  const PerplexityResult& result = report.baseline.perplexity;
-  std::string text = table.render();
-  text += fmt::format("\nPerplexity: {}\n", printable(result.method));
-  text += fmt::format(
-      "{} positions in {} windows are scored; ± is one standard error, that of "
-      "ratios from paired windows.\n",
-      format_count(result.tokens), format_count(result.windows));
-  if (!report.candidates.empty()) {
-    text += "KL is the divergence from the baseline over the whole vocabulary, in nats.\n";
-  }
-  text += fmt::format("Arithmetic: {}, kernels {}. {:.1f} s, peak memory {}.\n", report.precision,
-                      report.kernel, report.seconds, format_bytes(report.peak_rss_bytes));
-  for (const std::string& warning : report.warnings) {
-    text += fmt::format("Warning: {}\n", printable(warning));
-  }
-  return text;
-}
-
-std::string render(const VerifyReport& report) {
-  TextTable table({"precision", "positions", "max abs", "rel L2", "argmax same"},
-                  {Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kRight});
-  table.add({report.precision, format_count(report.positions),
-             fmt::format("{:.3e}", report.max_abs), fmt::format("{:.3e}", report.rel_l2),
-             fmt::format("{:.2f} %", 100 * report.argmax_agreement)});
-  return table.render();
-}
-
-/// One line naming every candidate that lost more than `limit`; empty when none did.
+/// One line naming every candidate that lost more than `limit`; empty when none did. A task of
+/// questions is judged on the worse end of the interval of its relative loss: what is not shown to
+/// be small enough does not pass.
 std::string gate_verdict(const EvaluateReport& report, double limit) {
   std::string failed;
+  const auto judge = [&](const ModelResult& candidate, const std::string& task, double loss) {
+    if (loss <= limit) return;  // A NaN fails.
+    failed += fmt::format("{}\"{}\" on {} by {:.3f} %", failed.empty() ? "" : ", ", candidate.name,
+                          task, 100 * loss);
+  };
   for (const ModelResult& candidate : report.candidates) {
-    const double loss = candidate.perplexity.ppl_ratio - 1;
-    if (loss <= limit) continue;  // A NaN fails.
-    failed +=
-        fmt::format("{}\"{}\" by {:.3f} %", failed.empty() ? "" : ", ", candidate.name, 100 * loss);
+    if (candidate.perplexity.windows > 0) {
+      judge(candidate, "perplexity", candidate.perplexity.ppl_ratio - 1);
+    }
+    for (const auto& [task, result] : candidate.choices) {
+      judge(candidate, task, -result.relative_lower);
+    }
   }
   if (failed.empty()) return failed;
-  return fmt::format("perplexity is worse than the baseline's: {}; --max-loss allows {} %", failed,
-                     100 * limit);
+  return fmt::format("worse than the baseline: {}; --max-loss allows {} %", failed, 100 * limit);
 }
 
 int run(std::vector<std::string> arguments) {
@@ -216,13 +221,19 @@ int run(std::vector<std::string> arguments) {
   CLI::App app("Measures what compressing a language model cost.");
   app.set_help_flag("");
   describe(app, command);
-  parse_arguments(app, std::move(arguments), {"mmlu_dir", "shots", "report"});
+  parse_arguments(app, std::move(arguments), {"report"});
   if (command.help) {
     write_stdout(help(app));
     return 0;
   }
   if (command.version) {
     write_stdout(version_details());
+    return 0;
+  }
+  if (command.list_tasks) {
+    TextTable table({"Name", "Meaning"}, {Align::kLeft, Align::kLeft});
+    for (const auto& [name, text] : evaluation_tasks()) table.add({name, text});
+    write_stdout(table.render());
     return 0;
   }
   resolve(app, command);
@@ -232,11 +243,17 @@ int run(std::vector<std::string> arguments) {
   const ProgressMode mode = parse_progress_mode(command.progress);
   std::optional<ReportFile> file;
   const bool json_on_stdout = command.json == "-";
+  std::vector<std::string> inputs = {options.baseline, options.text, command.golden};
+  inputs.insert(inputs.end(), options.candidates.begin(), options.candidates.end());
+  for (const auto& [task, path] : options.task_data) inputs.push_back(path);
   if (app.count("--json") > 0 && !json_on_stdout) {
-    std::vector<std::string> inputs = {options.baseline, options.text, command.golden};
-    inputs.insert(inputs.end(), options.candidates.begin(), options.candidates.end());
     check_report_path(command.json, inputs);
     file.emplace(command.json, command.force);
+  }
+  std::optional<ReportFile> samples;
+  if (options.keep_samples) {
+    check_report_path(command.log_samples, inputs);
+    samples.emplace(command.log_samples, command.force);
   }
 
   std::string table;
@@ -262,6 +279,11 @@ int run(std::vector<std::string> arguments) {
   }
   view.clear();
   if (file) file->commit(json);
+  if (samples) {
+    std::string lines;
+    for (const TaskReport& task : report.tasks) lines += task.samples_jsonl;
+    samples->commit(lines);
+  }
   write_stdout(json_on_stdout ? json : table);
   if (max_loss < 0) return 0;
   const std::string verdict = gate_verdict(report, max_loss);

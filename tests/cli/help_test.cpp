@@ -60,9 +60,11 @@ const Names kQuantizeOptions = {
     "--help",
 };
 const Names kAccuracyEvalOptions = {
-    "--baseline",  "--verify",   "--tasks",   "--text",  "--ctx",     "--limit",
-    "--precision", "--max-loss", "--json",    "--force", "--threads", "--max-memory",
-    "--progress",  "--quiet",    "--version", "--help",
+    "--baseline",        "--verify",     "--tasks",      "--text",     "--ctx",
+    "--limit",           "--mmlu_dir",   "--task_data",  "--shots",    "--log_samples",
+    "--no-prefix-reuse", "--list-tasks", "--precision",  "--max-loss", "--json",
+    "--force",           "--threads",    "--max-memory", "--progress", "--quiet",
+    "--version",         "--help",
 };
 
 class Help : public ::testing::TestWithParam<std::string> {

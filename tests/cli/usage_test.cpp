@@ -51,15 +51,6 @@ TEST_F(Usage, WhatThisVersionCannotDoIsRefusedByName) {
     expect_failure(arguments({"--override", std::string("mlp=") + name}), 2,
                    {std::string("--override ") + name, "not supported yet in this version"});
   }
-  for (const char* task : {"mmlu", "hellaswag", "piqa", "arc_easy", "arc_challenge", "winogrande",
-                           "boolq", "lambada"}) {
-    const Finished run = run_program(kAccuracyEval, {"--baseline", model_, "--text", kText,
-                                                     "--tasks", std::string("perplexity,") + task});
-    EXPECT_EQ(run.status, 2) << run.err;
-    EXPECT_EQ(run.out, "");
-    EXPECT_THAT(run.err, HasSubstr(std::string("--tasks ") + task +
-                                   " is not supported yet in this version"));
-  }
   EXPECT_THAT(
       run_program(kAccuracyEval, {"--baseline", model_, "--text", kText, "--tasks", "perplexty"})
           .err,
@@ -87,6 +78,21 @@ TEST_F(Usage, AFlagBesideARecipeWinsEvenWithItsDefault) {
   EXPECT_LT(formats({"--group-size", "128", "--sym"}).at("bytes").get<int64_t>(),
             formats({"--sym"}).at("bytes").get<int64_t>());
   EXPECT_LT(formats({"--sym"}).at("bytes").get<int64_t>(), formats({}).at("bytes").get<int64_t>());
+}
+
+TEST_F(Usage, TasksAskForTheirQuestions) {
+  const auto expect_usage = [&](const Arguments& more, const std::string& part) {
+    const Finished run = run_program(kAccuracyEval, Arguments{"--baseline", model_} + more);
+    EXPECT_EQ(run.status, 2) << run.err;
+    EXPECT_EQ(run.out, "");
+    EXPECT_THAT(run.err, HasSubstr(part));
+  };
+  expect_usage({"--tasks", "mmlu"}, "--mmlu_dir DIR");
+  expect_usage({"--tasks", "piqa"}, "--task_data piqa=PATH");
+  expect_usage({"--tasks", "piqa", "--task_data", "piqa"}, "TASK=PATH");
+  expect_usage({"--tasks", "piqa", "--task_data", "piqq=x"}, "did you mean piqa?");
+  expect_usage({"--text", kText, "--task_data", "piqa=x"}, "not in --tasks");
+  expect_usage({"--tasks", "perplexity"}, "--text FILE");
 }
 
 TEST_F(Usage, BadValuesNameTheOption) {

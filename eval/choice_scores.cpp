@@ -1,0 +1,176 @@
+#include "eval/choice_scores.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+
+#include "eval/lockstep.h"
+#include "eval/memory_plan.h"
+#include "eval/model_heads.h"
+#include "eval/prompt_runner.h"
+#include "kernels/vector_math.h"
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+// Units that run together: as many as fit, at least one. Their stems run again in each pass that
+// uses them, so `first` … `end` grows by whole units in the plan's order.
+size_t end_of_pass(std::span<const EvaluatedModel> models, const PromptPlan& plan, size_t first,
+                   int64_t hidden_bytes) {
+  int64_t row_bytes = 0;
+  for (const EvaluatedModel& model : models) row_bytes += model.graph.hidden_size * 4;
+  int64_t bytes = 0;
+  size_t end = first;
+  while (end < plan.units.size()) {
+    const PromptUnit& unit = plan.units[end];
+    const bool new_stem = end == first || plan.units[end - 1].stem != unit.stem;
+    auto rows = static_cast<int64_t>(unit.ids.size());
+    if (new_stem) rows += static_cast<int64_t>(plan.stems[unit.stem].size());
+    bytes += rows * row_bytes;
+    if (bytes > hidden_bytes && end > first) break;
+    ++end;
+  }
+  return end;
+}
+
+// Characters of UTF-8 text without its leading space, as lm-eval's acc_norm counts them; at
+// least 1.
+int64_t characters(std::string_view text) {
+  if (text.starts_with(' ')) text.remove_prefix(1);
+  return std::max<int64_t>(1, std::count_if(text.begin(), text.end(), [](char c) {
+                             return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U;
+                           }));
+}
+
+class UnitScorer {
+ public:
+  UnitScorer(std::span<const EvaluatedModel> models, const ChoiceSetup& setup,
+             std::vector<ChoiceScores>& scores)
+      : models_(models),
+        heads_(load_heads(models, setup.heads, setup.precision)),
+        rows_(logit_rows(models[0].graph.vocab_size)),
+        scores_(scores) {}
+
+  // hidden[model] begins at the unit's first row.
+  void score(const PromptUnit& unit, size_t m, const float* hidden, LogitsWorkspace& workspace,
+             std::vector<float>& gathered) const {
+    const int64_t width = models_[m].graph.hidden_size;
+    const auto vocab = static_cast<size_t>(models_[m].graph.vocab_size);
+    for (size_t begin = 0; begin < unit.scored.size(); begin += static_cast<size_t>(rows_)) {
+      const size_t count = std::min(static_cast<size_t>(rows_), unit.scored.size() - begin);
+      gathered.resize(count * static_cast<size_t>(width));
+      for (size_t i = 0; i < count; ++i) {
+        std::copy_n(hidden + unit.scored[begin + i].row * width, width,
+                    gathered.begin() + static_cast<ptrdiff_t>(i) * width);
+      }
+      const std::span<const float> logits =
+          heads_[m].logits(gathered.data(), static_cast<int64_t>(count), workspace);
+      for (size_t i = 0; i < count; ++i) {
+        score_row(unit.scored[begin + i], m, logits.subspan(i * vocab, vocab));
+      }
+    }
+  }
+
+ private:
+  void score_row(const ScoredRow& row, size_t m, std::span<const float> logits) const {
+    const LogSoftmaxSums sums = log_sum_exp(logits);
+    ChoiceScores& scores = scores_[m];
+    for (size_t i = 0; i < row.tokens.size(); ++i) {
+      const auto token = static_cast<size_t>(row.tokens[i]);
+      const double value = static_cast<double>(logits[token]) - sums.log_sum_exp;
+      if (!std::isfinite(value)) {
+        throw Error(ErrorCode::kNonFinite,
+                    models_[m].source->path() +
+                        ": NaN or infinity in the logits; the weights or scales are unusable");
+      }
+      const size_t choice = row.choices[i];
+      scores.log_likelihood[choice] += value;
+      ++scores.tokens[choice];
+      if (static_cast<size_t>(sums.argmax) != token) scores.greedy[choice] = 0;
+    }
+  }
+
+  std::span<const EvaluatedModel> models_;
+  std::vector<ModelHead> heads_;
+  int64_t rows_;
+  std::vector<ChoiceScores>& scores_;  // each unit writes to its own choices
+};
+
+}  // namespace
+
+std::vector<ChoiceScores> score_choices(std::span<const EvaluatedModel> models,
+                                        const PromptPlan& plan, const ChoiceSetup& setup,
+                                        ThreadPool& pool, ProgressMeter& meter) {
+  std::vector<ChoiceScores> scores(models.size());
+  for (ChoiceScores& one : scores) {
+    one.log_likelihood.resize(plan.choices);
+    one.tokens.resize(plan.choices);
+    one.greedy.assign(plan.choices, 1);
+  }
+  PromptRunner runner(models, setup.precision, pool, meter);
+  std::vector<size_t> passes = {0};
+  double total = 0;
+  while (passes.back() < plan.units.size()) {
+    const size_t first = passes.back();
+    passes.push_back(end_of_pass(models, plan, first, setup.hidden_bytes));
+    total += runner.cost(plan, first, passes.back() - first);
+  }
+  meter.set_total(total);
+
+  std::vector<std::vector<float>> hidden;
+  std::vector<LogitsWorkspace> workspaces(pool.size());
+  std::vector<std::vector<float>> gathered(pool.size());
+  for (size_t pass = 0; pass + 1 < passes.size(); ++pass) {
+    const size_t first = passes[pass];
+    const size_t count = passes[pass + 1] - first;
+    const std::string prefix = passes.size() == 2 ? ""
+                                                  : "pass " + std::to_string(pass + 1) + " of " +
+                                                        std::to_string(passes.size() - 1) + ", ";
+    runner.run(plan, first, count, prefix, hidden);
+    meter.phase("evaluate", prefix + "output head");
+    std::vector<int64_t> begin = {0};
+    for (size_t u = first; u < first + count; ++u) {
+      begin.push_back(begin.back() + static_cast<int64_t>(plan.units[u].ids.size()));
+    }
+    const UnitScorer scorer(models, setup, scores);
+    for (size_t m = 0; m < models.size(); ++m) {
+      meter.check_cancelled();
+      pool.parallel_for(count, [&](size_t u, size_t worker) {
+        scorer.score(plan.units[first + u], m,
+                     hidden[m].data() + begin[u] * models[m].graph.hidden_size, workspaces[worker],
+                     gathered[worker]);
+      });
+    }
+  }
+  for (size_t m = 0; m < models.size(); ++m) scores[m].clamps = runner.clamps()[m];
+  return scores;
+}
+
+std::vector<ItemResult> decide(const Task& task, const PromptPlan& plan,
+                               const ChoiceScores& scores) {
+  std::vector<ItemResult> results;
+  results.reserve(plan.items.size());
+  for (const PlannedItem& planned : plan.items) {
+    const TaskItem& item = task.groups[planned.group].items[planned.item];
+    ItemResult result;
+    double best = -HUGE_VAL;
+    for (size_t c = 0; c < item.choices.size(); ++c) {
+      double value = scores.log_likelihood[planned.first_choice + c];
+      if (task.scoring == ChoiceScoring::kPerCharacter) {
+        value /= static_cast<double>(characters(item.choices[c].continuation));
+      }
+      if (value > best) {
+        best = value;
+        result.prediction = static_cast<int64_t>(c);
+      }
+    }
+    result.correct = task.scoring == ChoiceScoring::kGreedy
+                         ? scores.greedy[planned.first_choice] != 0
+                         : result.prediction == item.answer;
+    results.push_back(result);
+  }
+  return results;
+}
+
+}  // namespace pare

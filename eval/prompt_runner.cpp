@@ -1,0 +1,143 @@
+#include "eval/prompt_runner.h"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+
+#include "eval/lockstep.h"
+#include "model/model_head.h"
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+int64_t rows_of(const PromptUnit& unit) { return static_cast<int64_t>(unit.ids.size()); }
+
+}  // namespace
+
+// The stems and units of one run, and where their rows begin.
+struct PromptRunner::Batch {
+  size_t first_unit = 0;
+  std::vector<size_t> stems;         // those that the units use
+  std::vector<int64_t> stem_begin;   // rows, one more than stems
+  std::vector<size_t> stem_of_unit;  // index into stems
+  std::vector<int64_t> unit_begin;   // rows, one more than units
+  int64_t longest_unit = 0;
+  RotaryTables rotary;
+
+  Batch(const PromptPlan& plan, size_t first, size_t count)
+      : first_unit(first), rotary(plan.longest) {
+    stem_begin.push_back(0);
+    unit_begin.push_back(0);
+    for (size_t u = first; u < first + count; ++u) {
+      const PromptUnit& unit = plan.units[u];
+      const auto known = std::find(stems.begin(), stems.end(), unit.stem);
+      stem_of_unit.push_back(static_cast<size_t>(known - stems.begin()));
+      if (known == stems.end()) {
+        stems.push_back(unit.stem);
+        stem_begin.push_back(stem_begin.back() +
+                             static_cast<int64_t>(plan.stems[unit.stem].size()));
+      }
+      unit_begin.push_back(unit_begin.back() + rows_of(unit));
+      longest_unit = std::max(longest_unit, rows_of(unit));
+    }
+  }
+};
+
+void PromptRunner::run(const PromptPlan& plan, size_t first, size_t count,
+                       const std::string& prefix, std::vector<std::vector<float>>& hidden) {
+  Batch batch(plan, first, count);
+  std::vector<std::vector<float>> stem_hidden(models_.size());
+  hidden.resize(models_.size());
+  size_t layers = 0;
+  for (size_t m = 0; m < models_.size(); ++m) {
+    const EvaluatedModel& model = models_[m];
+    const int64_t width = model.graph.hidden_size;
+    layers = std::max(layers, model.graph.blocks.size());
+    stem_hidden[m].resize(static_cast<size_t>(batch.stem_begin.back() * width));
+    hidden[m].resize(static_cast<size_t>(batch.unit_begin.back() * width));
+    for (size_t s = 0; s < batch.stems.size(); ++s) {
+      embed_tokens(model.graph, *model.source, plan.stems[batch.stems[s]],
+                   stem_hidden[m].data() + batch.stem_begin[s] * width);
+    }
+    pool_.parallel_for(count, [&](size_t u, size_t) {
+      embed_tokens(model.graph, *model.source, plan.units[first + u].ids,
+                   hidden[m].data() + batch.unit_begin[u] * width);
+    });
+    model.source->release({model.graph.embedding});
+  }
+  for (size_t layer = 0; layer < layers; ++layer) {
+    for (size_t m = 0; m < models_.size(); ++m) {
+      const EvaluatedModel& model = models_[m];
+      if (layer >= model.graph.blocks.size()) continue;
+      meter_.phase("evaluate", prefix + "layer " + std::to_string(layer + 1) + " of " +
+                                   std::to_string(model.graph.blocks.size()) + ", " + model.name);
+      meter_.check_cancelled();
+      run_layer(m, model.graph.blocks[layer], plan, batch, stem_hidden[m], hidden[m]);
+    }
+  }
+}
+
+void PromptRunner::run_layer(size_t m, const BlockGraph& block, const PromptPlan& plan,
+                             Batch& batch, std::vector<float>& stem_hidden,
+                             std::vector<float>& hidden) {
+  const EvaluatedModel& model = models_[m];
+  const int64_t width = model.graph.hidden_size;
+  const BlockWeights weights = load_block(block, *model.source, precision_);
+  const BlockRunner runner(block, weights, batch.rotary.of(block.rotary), precision_);
+  std::vector<BlockWorkspace> scratch;
+  for (size_t worker = 0; worker < pool_.size(); ++worker) {
+    scratch.emplace_back(block, plan.longest, std::max(plan.longest, batch.longest_unit),
+                         precision_);
+  }
+  std::vector<std::optional<KeyValueCache>> caches(batch.stems.size());
+  const size_t units = batch.stem_of_unit.size();
+  // What a worker's cache holds the beginning of; units of one stem follow each other.
+  constexpr size_t kNothing = ~size_t{0};
+  std::vector<size_t> loaded(pool_.size(), kNothing);
+  const auto rows_cost = [&](int64_t rows) { return layer_cost(block, rows, plan.longest); };
+  try {
+    for_each_window(pool_, meter_, static_cast<int64_t>(batch.stems.size()),
+                    rows_cost(batch.stem_begin.back()) /
+                        static_cast<double>(std::max<size_t>(1, batch.stems.size())),
+                    [&](int64_t index, size_t worker) {
+                      const auto s = static_cast<size_t>(index);
+                      const int64_t rows = batch.stem_begin[s + 1] - batch.stem_begin[s];
+                      scratch[worker].cache().clear();
+                      runner.run(stem_hidden.data() + batch.stem_begin[s] * width, rows,
+                                 scratch[worker], {});
+                      caches[s].emplace(block.attention, std::max<int64_t>(1, rows), precision_);
+                      caches[s]->copy_from(scratch[worker].cache());
+                    });
+    for_each_window(pool_, meter_, static_cast<int64_t>(units),
+                    rows_cost(batch.unit_begin.back()) / static_cast<double>(units),
+                    [&](int64_t index, size_t worker) {
+                      const auto u = static_cast<size_t>(index);
+                      BlockWorkspace& workspace = scratch[worker];
+                      const PromptUnit& unit = plan.units[batch.first_unit + u];
+                      const size_t stem = batch.stem_of_unit[u];
+                      if (loaded[worker] != stem) workspace.cache().copy_from(*caches[stem]);
+                      loaded[worker] = stem;
+                      runner.run(hidden.data() + batch.unit_begin[u] * width, unit.segments,
+                                 workspace, {});
+                    });
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kNonFinite) throw;
+    throw Error(error.code(), model.source->path() + ": " + block.prefix + ": " + error.what());
+  }
+  for (BlockWorkspace& workspace : scratch) clamps_[m].add(workspace.take_clamps());
+}
+
+double PromptRunner::cost(const PromptPlan& plan, size_t first, size_t count) const {
+  const Batch batch(plan, first, count);
+  const int64_t rows = batch.stem_begin.back() + batch.unit_begin.back();
+  double total = 0;
+  for (const EvaluatedModel& model : models_) {
+    for (const BlockGraph& block : model.graph.blocks) {
+      total += layer_cost(block, rows, plan.longest);
+    }
+  }
+  return total;
+}
+
+}  // namespace pare
