@@ -1,11 +1,13 @@
-# pare_module(NAME SOURCES a.cpp b.cpp [DEPENDS core …] [LIBRARIES target …])
+# pare_module(NAME SOURCES a.cpp b.cpp [COLD b.cpp …] [DEPENDS core …] [LIBRARIES target …])
 #
 # One folder of the house: an object library (for libpare) and a static library of the same objects
-# (pare_NAME, for tests and benchmarks that need what libpare hides).
+# (pare_NAME, for tests and benchmarks that need what libpare hides). COLD sources run once a job and
+# are full of JSON templates: optimising them hard would take a third of the build's time for nothing.
 function(pare_module name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;COLD;DEPENDS;LIBRARIES" ${ARGN})
   list(TRANSFORM ARG_DEPENDS PREPEND pare_)
   add_library(pare_${name}_objects OBJECT ${ARG_SOURCES})
+  set_source_files_properties(${ARG_COLD} PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Release>:-O1>")
   target_include_directories(pare_${name}_objects PUBLIC ${PROJECT_SOURCE_DIR}
                                                          ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(pare_${name}_objects PRIVATE pare_warnings PUBLIC ${ARG_LIBRARIES})
