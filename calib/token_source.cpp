@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "core/sha256.h"
+#include "core/text.h"
 #include "formats/mapped_file.h"
 #include "pare/error.h"
 
@@ -77,31 +78,10 @@ enum class Kind { kText, kJsonLines, kIds };
 
 // By the ending of the name, in upper or lower case.
 Kind kind_of(const std::string& path) {
-  std::string ending = std::filesystem::path(path).extension().string();
-  for (char& letter : ending) {
-    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
-  }
+  const std::string ending = lower_ascii(std::filesystem::path(path).extension().string());
   if (ending == ".jsonl") return Kind::kJsonLines;
   if (ending == ".json" || ending == ".ids" || ending == ".tokens") return Kind::kIds;
   return Kind::kText;
-}
-
-// Bytes of the code point at the beginning of `text`, or 0 when they are not UTF-8: Unicode 15,
-// table 3-7, which has neither overlong forms nor surrogates.
-size_t code_point_size(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto between = [&](size_t i, int low, int high) {
-    return i < text.size() && byte(i) >= low && byte(i) <= high;
-  };
-  const int first = byte(0);
-  if (first < 0x80) return 1;
-  if (first < 0xc2 || first > 0xf4) return 0;
-  if (first < 0xe0) return between(1, 0x80, 0xbf) ? 2 : 0;
-  const int low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-  const int high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-  if (!between(1, low, high) || !between(2, 0x80, 0xbf)) return 0;
-  if (first < 0xf0) return 3;
-  return between(3, 0x80, 0xbf) ? 4 : 0;
 }
 
 // Bytes that are no text would be tokenized all the same, and give numbers that mean nothing.
@@ -125,7 +105,7 @@ std::string check_is_text(const InputText& input, const std::string& path) {
     const std::string_view block = text.substr(begin, kBlockBytes);
     hash.update(block);
     while (at < begin + block.size()) {
-      const size_t size = code_point_size(text.substr(at));
+      const size_t size = utf8_sequence_size(text.substr(at));
       if (text[at] == '\0') {
         fail(path, "byte " + std::to_string(at) + " is NUL; expected text in UTF-8");
       }

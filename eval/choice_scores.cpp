@@ -124,9 +124,8 @@ std::vector<ChoiceScores> score_choices(std::span<const EvaluatedModel> models,
   for (size_t pass = 0; pass + 1 < passes.size(); ++pass) {
     const size_t first = passes[pass];
     const size_t count = passes[pass + 1] - first;
-    const std::string prefix = passes.size() == 2 ? ""
-                                                  : "pass " + std::to_string(pass + 1) + " of " +
-                                                        std::to_string(passes.size() - 1) + ", ";
+    const std::string prefix =
+        pass_prefix(static_cast<int64_t>(pass) + 1, static_cast<int64_t>(passes.size()) - 1);
     runner.run(plan, first, count, prefix, hidden);
     meter.phase("evaluate", prefix + "output head");
     std::vector<int64_t> begin = {0};

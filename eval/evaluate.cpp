@@ -11,6 +11,7 @@
 #include "core/thread_pool.h"
 #include "eval/choice_task.h"
 #include "eval/evaluated_model.h"
+#include "eval/limit.h"
 #include "eval/memory_plan.h"
 #include "eval/perplexity.h"
 #include "eval/precision.h"
@@ -76,15 +77,6 @@ struct Text {
   std::string sha256;
 };
 
-int64_t limited(int64_t available, double limit) {
-  if (limit >= 1) return std::min(available, static_cast<int64_t>(limit));
-  if (limit > 0) {
-    const double share = limit * static_cast<double>(available);
-    return std::max<int64_t>(1, static_cast<int64_t>(std::llround(share)));
-  }
-  return available;
-}
-
 Text read_text(const EvaluateOptions& options, const EvaluatedModel& baseline) {
   const TokenDocuments documents = read_documents(options.text, *baseline.source, 0, 0);
   Text text;
@@ -93,7 +85,7 @@ Text read_text(const EvaluateOptions& options, const EvaluatedModel& baseline) {
     text.tokens += static_cast<int64_t>(document.size());
   }
   const int64_t available = text.tokens / options.ctx;
-  const int64_t count = available == 0 ? 0 : limited(available, options.limit);
+  const int64_t count = available == 0 ? 0 : limited_count(options.limit, available);
   text.windows = make_windows(documents, count, options.ctx, options.text);
   check_token_ids(text.windows.ids, baseline.graph.vocab_size, options.text, options.baseline);
   return text;

@@ -58,6 +58,32 @@ void for_each_window(ThreadPool& pool, ProgressMeter& meter, int64_t windows, do
   }
 }
 
+void for_each_layer(std::span<const EvaluatedModel> models, ProgressMeter& meter,
+                    const std::string& prefix,
+                    const std::function<void(size_t model, const BlockGraph& block)>& body) {
+  for (size_t layer = 0; layer < deepest(models); ++layer) {
+    for (size_t m = 0; m < models.size(); ++m) {
+      const EvaluatedModel& model = models[m];
+      if (layer >= model.graph.blocks.size()) continue;
+      const BlockGraph& block = model.graph.blocks[layer];
+      meter.phase("evaluate", prefix + "layer " + std::to_string(layer + 1) + " of " +
+                                  std::to_string(model.graph.blocks.size()) + ", " + model.name);
+      meter.check_cancelled();
+      try {
+        body(m, block);
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::kNonFinite) throw;
+        throw Error(error.code(), model.source->path() + ": " + block.prefix + ": " + error.what());
+      }
+    }
+  }
+}
+
+std::string pass_prefix(int64_t pass, int64_t passes) {
+  if (passes == 1) return "";
+  return "pass " + std::to_string(pass) + " of " + std::to_string(passes) + ", ";
+}
+
 LockstepRunner::LockstepRunner(std::span<const EvaluatedModel> models,
                                const LockstepOptions& options, ThreadPool& pool,
                                ProgressMeter& meter)
@@ -72,16 +98,9 @@ void LockstepRunner::run(std::span<const int32_t> ids, const std::string& prefix
                          std::vector<std::vector<float>>& hidden) {
   embed(ids, hidden);
   const auto windows = static_cast<int64_t>(ids.size()) / options_.length;
-  for (size_t layer = 0; layer < deepest(models_); ++layer) {
-    for (size_t m = 0; m < models_.size(); ++m) {
-      const EvaluatedModel& model = models_[m];
-      if (layer >= model.graph.blocks.size()) continue;
-      meter_.phase("evaluate", prefix + "layer " + std::to_string(layer + 1) + " of " +
-                                   std::to_string(model.graph.blocks.size()) + ", " + model.name);
-      meter_.check_cancelled();
-      run_layer(m, model.graph.blocks[layer], windows, hidden[m].data());
-    }
-  }
+  for_each_layer(models_, meter_, prefix, [&](size_t m, const BlockGraph& block) {
+    run_layer(m, block, windows, hidden[m].data());
+  });
 }
 
 double LockstepRunner::cost(int64_t windows) const {
@@ -116,15 +135,10 @@ void LockstepRunner::run_layer(size_t m, const BlockGraph& block, int64_t window
   const BlockRunner runner(block, weights, rotary_.of(block.rotary), options_.precision);
   std::vector<BlockWorkspace>& scratch = workspaces(block);
   const int64_t stride = options_.length * model.graph.hidden_size;
-  try {
-    for_each_window(pool_, meter_, windows, layer_cost(block, options_.length, options_.length),
-                    [&](int64_t window, size_t worker) {
-                      runner.run(hidden + window * stride, options_.length, scratch[worker], {});
-                    });
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::kNonFinite) throw;
-    throw Error(error.code(), model.source->path() + ": " + block.prefix + ": " + error.what());
-  }
+  for_each_window(pool_, meter_, windows, layer_cost(block, options_.length, options_.length),
+                  [&](int64_t window, size_t worker) {
+                    runner.run(hidden + window * stride, options_.length, scratch[worker], {});
+                  });
   for (BlockWorkspace& workspace : scratch) clamps_[m].add(workspace.take_clamps());
 }
 

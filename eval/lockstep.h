@@ -30,6 +30,15 @@ double layer_cost(const BlockGraph& block, int64_t tokens, int64_t length);
 void for_each_window(ThreadPool& pool, ProgressMeter& meter, int64_t windows, double cost,
                      const std::function<void(int64_t window, size_t worker)>& body);
 
+/// Calls body(model, block) for layer 0 of each model, then for layer 1 …, says so to the meter,
+/// and names model and layer where the body throws Error(kNonFinite). `prefix` starts the detail.
+void for_each_layer(std::span<const EvaluatedModel> models, ProgressMeter& meter,
+                    const std::string& prefix,
+                    const std::function<void(size_t model, const BlockGraph& block)>& body);
+
+/// "pass 2 of 3, ", counted from 1; "" where there is one.
+std::string pass_prefix(int64_t pass, int64_t passes);
+
 struct LockstepOptions {
   int64_t length = 0;  ///< Tokens a window.
   Precision precision = Precision::kBf16;

@@ -163,9 +163,7 @@ std::vector<TokenScores> score_windows(std::span<const EvaluatedModel> models,
   for (int64_t pass = 0; pass < passes; ++pass) {
     const int64_t first = pass * plan.windows_per_pass;
     const int64_t count = std::min(plan.windows_per_pass, windows.count - first);
-    const std::string prefix =
-        passes == 1 ? ""
-                    : "pass " + std::to_string(pass + 1) + " of " + std::to_string(passes) + ", ";
+    const std::string prefix = pass_prefix(pass + 1, passes);
     const auto length = static_cast<size_t>(windows.length);
     runner.run(
         std::span<const int32_t>(windows.ids)

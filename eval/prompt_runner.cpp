@@ -1,12 +1,10 @@
 #include "eval/prompt_runner.h"
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 
 #include "eval/lockstep.h"
 #include "model/model_head.h"
-#include "pare/error.h"
 
 namespace pare {
 namespace {
@@ -49,11 +47,9 @@ void PromptRunner::run(const PromptPlan& plan, size_t first, size_t count,
   Batch batch(plan, first, count);
   std::vector<std::vector<float>> stem_hidden(models_.size());
   hidden.resize(models_.size());
-  size_t layers = 0;
   for (size_t m = 0; m < models_.size(); ++m) {
     const EvaluatedModel& model = models_[m];
     const int64_t width = model.graph.hidden_size;
-    layers = std::max(layers, model.graph.blocks.size());
     stem_hidden[m].resize(static_cast<size_t>(batch.stem_begin.back() * width));
     hidden[m].resize(static_cast<size_t>(batch.unit_begin.back() * width));
     for (size_t s = 0; s < batch.stems.size(); ++s) {
@@ -66,16 +62,9 @@ void PromptRunner::run(const PromptPlan& plan, size_t first, size_t count,
     });
     model.source->release({model.graph.embedding});
   }
-  for (size_t layer = 0; layer < layers; ++layer) {
-    for (size_t m = 0; m < models_.size(); ++m) {
-      const EvaluatedModel& model = models_[m];
-      if (layer >= model.graph.blocks.size()) continue;
-      meter_.phase("evaluate", prefix + "layer " + std::to_string(layer + 1) + " of " +
-                                   std::to_string(model.graph.blocks.size()) + ", " + model.name);
-      meter_.check_cancelled();
-      run_layer(m, model.graph.blocks[layer], plan, batch, stem_hidden[m], hidden[m]);
-    }
-  }
+  for_each_layer(models_, meter_, prefix, [&](size_t m, const BlockGraph& block) {
+    run_layer(m, block, plan, batch, stem_hidden[m], hidden[m]);
+  });
 }
 
 void PromptRunner::run_layer(size_t m, const BlockGraph& block, const PromptPlan& plan,
@@ -96,35 +85,30 @@ void PromptRunner::run_layer(size_t m, const BlockGraph& block, const PromptPlan
   constexpr size_t kNothing = ~size_t{0};
   std::vector<size_t> loaded(pool_.size(), kNothing);
   const auto rows_cost = [&](int64_t rows) { return layer_cost(block, rows, plan.longest); };
-  try {
-    for_each_window(pool_, meter_, static_cast<int64_t>(batch.stems.size()),
-                    rows_cost(batch.stem_begin.back()) /
-                        static_cast<double>(std::max<size_t>(1, batch.stems.size())),
-                    [&](int64_t index, size_t worker) {
-                      const auto s = static_cast<size_t>(index);
-                      const int64_t rows = batch.stem_begin[s + 1] - batch.stem_begin[s];
-                      scratch[worker].cache().clear();
-                      runner.run(stem_hidden.data() + batch.stem_begin[s] * width, rows,
-                                 scratch[worker], {});
-                      caches[s].emplace(block.attention, std::max<int64_t>(1, rows), precision_);
-                      caches[s]->copy_from(scratch[worker].cache());
-                    });
-    for_each_window(pool_, meter_, static_cast<int64_t>(units),
-                    rows_cost(batch.unit_begin.back()) / static_cast<double>(units),
-                    [&](int64_t index, size_t worker) {
-                      const auto u = static_cast<size_t>(index);
-                      BlockWorkspace& workspace = scratch[worker];
-                      const PromptUnit& unit = plan.units[batch.first_unit + u];
-                      const size_t stem = batch.stem_of_unit[u];
-                      if (loaded[worker] != stem) workspace.cache().copy_from(*caches[stem]);
-                      loaded[worker] = stem;
-                      runner.run(hidden.data() + batch.unit_begin[u] * width, unit.segments,
-                                 workspace, {});
-                    });
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::kNonFinite) throw;
-    throw Error(error.code(), model.source->path() + ": " + block.prefix + ": " + error.what());
-  }
+  for_each_window(pool_, meter_, static_cast<int64_t>(batch.stems.size()),
+                  rows_cost(batch.stem_begin.back()) /
+                      static_cast<double>(std::max<size_t>(1, batch.stems.size())),
+                  [&](int64_t index, size_t worker) {
+                    const auto s = static_cast<size_t>(index);
+                    const int64_t rows = batch.stem_begin[s + 1] - batch.stem_begin[s];
+                    scratch[worker].cache().clear();
+                    runner.run(stem_hidden.data() + batch.stem_begin[s] * width, rows,
+                               scratch[worker], {});
+                    caches[s].emplace(block.attention, std::max<int64_t>(1, rows), precision_);
+                    caches[s]->copy_from(scratch[worker].cache());
+                  });
+  for_each_window(pool_, meter_, static_cast<int64_t>(units),
+                  rows_cost(batch.unit_begin.back()) / static_cast<double>(units),
+                  [&](int64_t index, size_t worker) {
+                    const auto u = static_cast<size_t>(index);
+                    BlockWorkspace& workspace = scratch[worker];
+                    const PromptUnit& unit = plan.units[batch.first_unit + u];
+                    const size_t stem = batch.stem_of_unit[u];
+                    if (loaded[worker] != stem) workspace.cache().copy_from(*caches[stem]);
+                    loaded[worker] = stem;
+                    runner.run(hidden.data() + batch.unit_begin[u] * width, unit.segments,
+                               workspace, {});
+                  });
   for (BlockWorkspace& workspace : scratch) clamps_[m].add(workspace.take_clamps());
 }
 

@@ -2,6 +2,8 @@
 
 #include <string_view>
 
+#include "core/text.h"
+
 namespace pare {
 namespace {
 
@@ -48,34 +50,6 @@ const char* stored_type_name(StoredType type) noexcept {
       return "float64";
   }
   return "unknown";
-}
-
-bool is_utf8(std::string_view text) noexcept {
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto lead = static_cast<uint8_t>(text[i]);
-    const size_t length = lead < 0x80   ? 1
-                          : lead < 0xc2 ? 0
-                          : lead < 0xe0 ? 2
-                          : lead < 0xf0 ? 3
-                          : lead < 0xf5 ? 4
-                                        : 0;
-    if (length == 0 || i + length > text.size()) return false;
-    for (size_t k = 1; k < length; ++k) {
-      const auto byte = static_cast<uint8_t>(text[i + k]);
-      uint8_t low = 0x80;
-      uint8_t high = 0xbf;
-      if (k == 1) {
-        if (lead == 0xe0) low = 0xa0;
-        if (lead == 0xed) high = 0x9f;
-        if (lead == 0xf0) low = 0x90;
-        if (lead == 0xf4) high = 0x8f;
-      }
-      if (byte < low || byte > high) return false;
-    }
-    i += length;
-  }
-  return true;
 }
 
 bool is_valid_dataset_name(const std::string& name) noexcept {

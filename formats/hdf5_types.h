@@ -31,9 +31,6 @@ using AttributeList = std::vector<std::pair<std::string, AttributeValue>>;
 /// As read back.
 using AttributeMap = std::map<std::string, AttributeValue>;
 
-/// Strict: no overlong forms, no surrogates, nothing above U+10FFFF.
-bool is_utf8(std::string_view text) noexcept;
-
 /// Whether `name` may name a dataset: 1 to 512 bytes of UTF-8 without '/', NUL and "..", not ".".
 /// Everything else could mean a path to the HDF5 library or to a program that exports tensors.
 bool is_valid_dataset_name(const std::string& name) noexcept;

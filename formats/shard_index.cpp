@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "core/text.h"
 #include "formats/checkpoint_layout.h"
 #include "formats/input_paths.h"
 #include "formats/json_check.h"

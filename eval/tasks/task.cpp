@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "eval/limit.h"
 #include "eval/tasks/task_files.h"
 #include "eval/tasks/task_forms.h"
 #include "pare/error.h"
@@ -43,18 +44,6 @@ std::vector<TaskGroup> read_one_file(const TaskForm& form, TaskFiles& files, int
     group.examples = take_examples(form.read_items(files, examples), shots, examples);
   }
   return {std::move(group)};
-}
-
-int64_t limited_count(double limit, int64_t count) {
-  const bool is_share = limit < 1;
-  if (!(limit >= 0) || (!is_share && limit != std::floor(limit))) {
-    throw Error(ErrorCode::kUsage, "limit " + std::to_string(limit) +
-                                       ": expected a whole number of questions, a share between 0 "
-                                       "and 1, or 0 for all");
-  }
-  if (limit == 0 || limit >= static_cast<double>(count)) return count;
-  if (!is_share) return static_cast<int64_t>(limit);
-  return std::max<int64_t>(1, std::llround(limit * static_cast<double>(count)));
 }
 
 // How many of each group, `wanted` in all: the share's whole part each, and the rest one by one to

@@ -4,6 +4,8 @@
 #include <filesystem>
 
 #include "core/sha256.h"
+#include "core/text.h"
+#include "formats/input_paths.h"
 #include "formats/mapped_file.h"
 #include "pare/error.h"
 #include "tokenizer/unicode.h"
@@ -16,36 +18,11 @@ namespace fs = std::filesystem;
 /// More than a hundred times the largest set; a model's weights by mistake are larger.
 constexpr size_t kMostBytes = size_t{1} << 30;
 
-std::string lower_ascii(std::string text) {
-  for (char& letter : text) {
-    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
-  }
-  return text;
-}
-
-// Bytes of the well-formed sequence at the beginning of `text`, or 0: Unicode 15, table 3-7, which
-// has neither overlong forms nor surrogates.
-size_t sequence_size(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto within = [&](size_t i, int low, int high) {
-    return i < text.size() && byte(i) >= low && byte(i) <= high;
-  };
-  const int first = byte(0);
-  if (first < 0x80) return 1;
-  if (first < 0xc2 || first > 0xf4) return 0;
-  if (first < 0xe0) return within(1, 0x80, 0xbf) ? 2 : 0;
-  const int low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-  const int high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-  if (!within(1, low, high) || !within(2, 0x80, 0xbf)) return 0;
-  if (first < 0xf0) return 3;
-  return within(3, 0x80, 0xbf) ? 4 : 0;
-}
-
 void check_text(std::string_view text, const std::string& path) {
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) malformed(path, "is empty");
   int64_t line = 1;
   for (size_t at = 0; at < text.size();) {
-    const size_t size = sequence_size(text.substr(at));
+    const size_t size = utf8_sequence_size(text.substr(at));
     if (size == 0)
       malformed(at_line(path, line), "not UTF-8 text; convert the file to UTF-8 first");
     if (text[at] == '\0') malformed(at_line(path, line), "holds a NUL byte; expected text");
@@ -91,12 +68,11 @@ std::string only_one(const std::vector<std::string>& names, const std::string& f
 }  // namespace
 
 TaskFiles::TaskFiles(std::string root) : root_(std::move(root)) {
-  std::error_code error;
-  const fs::file_status status = fs::status(root_, error);
-  if (!fs::exists(status)) {
+  const PathKind kind = input_kind(root_);
+  if (kind == PathKind::kNothing) {
     throw Error(ErrorCode::kInputMissing, root_ + ": no such file or folder");
   }
-  is_folder_ = fs::is_directory(status);
+  is_folder_ = kind == PathKind::kFolder;
 }
 
 std::string TaskFiles::find(const FileWish& wish) const {
@@ -139,17 +115,11 @@ std::string TaskFiles::sha256() const {
 }
 
 std::vector<std::string> files_in(const std::string& folder) {
-  std::vector<std::string> names;
-  std::error_code error;
-  fs::directory_iterator entry(folder, error);
-  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (!name.starts_with('.') && !entry->is_directory(error)) names.push_back(name);
-  }
-  if (error) {
-    throw Error(ErrorCode::kInputMissing, folder + ": cannot be listed: " + error.message());
-  }
-  std::sort(names.begin(), names.end());
+  std::vector<std::string> names = input_folder_names(folder);
+  std::erase_if(names, [&](const std::string& name) {
+    return name.starts_with('.') ||
+           input_kind((fs::path(folder) / name).string()) == PathKind::kFolder;
+  });
   return names;
 }
 
