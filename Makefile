@@ -1,14 +1,15 @@
 # The front door. Underneath is CMake with presets, usable by itself: see CONTRIBUTING.md.
 #
-#   make demo      quantize the demo model four ways, evaluate all, print the table
-#   make test      build and run all tests; LABEL=unit runs a part
-#   make build     libpare, quantize, accuracy-eval, tests and benchmarks in build/release
-#   make lint      clang-format and clang-tidy
-#   make sanitize  unit tests under the address and undefined-behaviour sanitizers
-#   make bench     all benchmarks
-#   make install   PREFIX=/usr/local, DESTDIR=
-#   make deps      install missing Debian packages
-#   make clean     remove build/
+#   make demo          quantize the demo model four ways, evaluate all, print the table
+#   make test          build and run all tests; LABEL=unit runs a part
+#   make build         libpare, quantize, accuracy-eval, tests and benchmarks in build/release
+#   make lint          clang-format and clang-tidy
+#   make report-check  the page of --report is what its sources build, and works in a browser
+#   make sanitize      unit tests under the address and undefined-behaviour sanitizers
+#   make bench         all benchmarks
+#   make install       PREFIX=/usr/local, DESTDIR=
+#   make deps          install missing Debian packages
+#   make clean         remove build/
 
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
@@ -17,7 +18,7 @@ WERROR ?= OFF
 LABEL ?= .
 RELEASE := build/release
 
-.PHONY: all demo test build configure lint sanitize bench install deps clean help
+.PHONY: all demo test build configure lint report-check sanitize bench install deps clean help
 all: build
 
 help:
@@ -54,6 +55,11 @@ sanitize: deps
 lint: configure
 	@cmake/install-packages.sh --lint
 	@JOBS=$(JOBS) cmake/lint.sh $(RELEASE)
+
+# Not part of the build: report/page.html is there already. PAGES are checked as well.
+report-check:
+	@cmake/install-packages.sh --report
+	@report/check.sh $(PAGES)
 
 bench: build
 	@for program in $(RELEASE)/bench/*_bench; do echo "==> $$program"; $$program || exit 1; done

@@ -240,6 +240,32 @@ const Json* ids_of(const Json& line) {
   return text != line.end() && text->is_string() ? nullptr : other;
 }
 
+// Rows with two line ends between them.
+class RowJoiner {
+ public:
+  void add(std::string_view row) {
+    if (rows_++ > 0) text_ += "\n\n";
+    if (row.find_first_not_of(" \t\r\n\v\f") != std::string_view::npos) text_ += row;
+  }
+  const std::string& text() const noexcept { return text_; }
+  bool empty() const noexcept { return rows_ == 0; }
+
+ private:
+  std::string text_;
+  size_t rows_ = 0;
+};
+
+std::string joined_lines(std::string_view text) {
+  RowJoiner rows;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = text.find('\n', at);
+    const size_t next = end == std::string_view::npos ? text.size() : end + 1;
+    rows.add(text.substr(at, next - at));
+    at = next;
+  }
+  return rows.text();
+}
+
 }  // namespace
 
 Tokenizer load_tokenizer(const WeightSource& source) {
@@ -253,7 +279,8 @@ Tokenizer load_tokenizer(const WeightSource& source) {
 }
 
 TokenDocuments read_documents(const std::string& path, const WeightSource& source,
-                              int64_t needed_tokens, uint64_t seed) {
+                              int64_t needed_tokens, uint64_t seed, const ReadOptions& options) {
+  const bool joined = options.layout == TextLayout::kRowsJoined;
   const InputText input(path);
   const std::string_view text = input.view();
   TokenDocuments result;
@@ -276,10 +303,11 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
     return tokenizer->encode(document, /*add_special_tokens=*/true);
   };
   if (kind == Kind::kText) {
-    result.documents.push_back(encode(text));
+    result.documents.push_back(joined ? encode(joined_lines(text)) : encode(text));
     return result;
   }
   int64_t tokens = 0;
+  RowJoiner rows;
   visit_lines(input, seed, [&](std::string_view line, size_t number) {
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) return true;
     const std::string where = path + ", line " + std::to_string(number + 1);
@@ -287,6 +315,9 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
     if (!json.is_object()) fail(where, "is not a JSON object");
     if (const Json* ids = ids_of(json)) {
       result.documents.push_back(ids_from_json(*ids, where));
+    } else if (json.contains("text") && json["text"].is_string() && joined) {
+      rows.add(json["text"].get_ref<const std::string&>());
+      return true;
     } else if (json.contains("text") && json["text"].is_string()) {
       result.documents.push_back(encode(json["text"].get_ref<const std::string&>()));
     } else {
@@ -295,6 +326,7 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
     tokens += static_cast<int64_t>(result.documents.back().size());
     return needed_tokens <= 0 || tokens < needed_tokens;
   });
+  if (!rows.empty()) result.documents.push_back(encode(rows.text()));
   return result;
 }
 

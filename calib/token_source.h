@@ -27,13 +27,26 @@ struct TokenDocuments {
   std::string text_sha256;                      ///< Of the file.
 };
 
+/// How the text of a file becomes documents.
+enum class TextLayout {
+  kAsIs,        ///< A plain text is one document; each line of .jsonl is one.
+  kRowsJoined,  ///< Rows with a blank line between them, one document: how WikiText-2 is fed to
+                ///< tokenizers in the GPTQ and AWQ papers' code. Rows are a plain text's lines,
+                ///< with their ends, or the texts of .jsonl; rows of white space are empty.
+};
+
+struct ReadOptions {
+  TextLayout layout = TextLayout::kAsIs;
+};
+
 /// Reads documents in the file's order, or shuffled by `seed` when it is not 0, until they hold
 /// `needed_tokens` (0: all of them). A plain text file is one document, tokenized in one call.
 /// Token ids are taken as they are. Throws Error(kInputMissing) or Error(kInputMalformed) naming
 /// the file and line; what is no text at all (empty, compressed, NUL bytes, not UTF-8) and JSON
 /// lines under another ending are malformed.
 TokenDocuments read_documents(const std::string& path, const WeightSource& source,
-                              int64_t needed_tokens, uint64_t seed);
+                              int64_t needed_tokens, uint64_t seed,
+                              const ReadOptions& options = {});
 
 /// Token ids cut into windows of equal length, without padding.
 struct TokenWindows {

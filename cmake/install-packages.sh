@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing of cmake/debian-packages.txt. With --lint, the lint tools too.
+# Installs what is missing of cmake/debian-packages.txt. With --lint or --report, what is under that
+# heading too.
 set -euo pipefail
 list=$(dirname "$0")/debian-packages.txt
 
@@ -8,11 +9,15 @@ if ! command -v dpkg-query >/dev/null; then
   exit 0
 fi
 missing=()
-while read -r package; do
+wanted=true
+while read -r package command; do
   case $package in
-    "# lint") [[ ${1:-} == --lint ]] || break ;;
+    "[lint]" | "[report]") [[ ${1:-} == "--${package:1:-1}" ]] && wanted=true || wanted=false ;;
     "#"* | "") ;;
     *)
+      $wanted || continue
+      # Programs may have come from elsewhere.
+      if [[ -n $command ]] && command -v "$command" >/dev/null; then continue; fi
       if [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
         missing+=("$package")
       fi

@@ -25,8 +25,8 @@ echo
 echo "==> Measuring all four against BF16 on demo/eval.txt"
 cd "$out"
 "$bin/accuracy-eval" --baseline "$here/model" fp8.h5 int8.h5 int4.h5 sparse24.h5 \
-  --text "$here/eval.txt" --ctx 256 --json eval.json --force >eval.txt
+  --text "$here/eval.txt" --ctx 256 --json eval.json --report eval.html --force >eval.txt
 echo
 cat eval.txt
 echo
-echo "The four checkpoints, eval.txt and eval.json are in $out."
+echo "The four checkpoints, eval.txt, eval.json and eval.html (open it in a browser) are in $out."

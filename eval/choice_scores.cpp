@@ -14,21 +14,42 @@
 namespace pare {
 namespace {
 
+// What the rows of one stem or of one unit take in a pass.
+class PassBytes {
+ public:
+  PassBytes(std::span<const EvaluatedModel> models, Precision precision) {
+    for (const EvaluatedModel& model : models) {
+      row_ += model.graph.hidden_size * 4;
+      for (const BlockGraph& block : model.graph.blocks) {
+        const int64_t values = 2 * block.attention.kv_heads * block.attention.head_dim;
+        stem_cache_ = std::max(stem_cache_, values * (precision == Precision::kF32 ? 4 : 2));
+      }
+    }
+  }
+  int64_t of_unit(const PromptUnit& unit) const {
+    return static_cast<int64_t>(unit.ids.size()) * row_;
+  }
+  // Keys and values are those of the one layer that runs.
+  int64_t of_stem(const std::vector<int32_t>& stem) const {
+    return static_cast<int64_t>(stem.size()) * (row_ + stem_cache_);
+  }
+
+ private:
+  int64_t row_ = 0;
+  int64_t stem_cache_ = 0;
+};
+
 // Units that run together: as many as fit, at least one. Their stems run again in each pass that
 // uses them, so `first` … `end` grows by whole units in the plan's order.
-size_t end_of_pass(std::span<const EvaluatedModel> models, const PromptPlan& plan, size_t first,
-                   int64_t hidden_bytes) {
-  int64_t row_bytes = 0;
-  for (const EvaluatedModel& model : models) row_bytes += model.graph.hidden_size * 4;
+size_t end_of_pass(const PassBytes& needed, const PromptPlan& plan, size_t first,
+                   int64_t pass_bytes) {
   int64_t bytes = 0;
   size_t end = first;
   while (end < plan.units.size()) {
     const PromptUnit& unit = plan.units[end];
     const bool new_stem = end == first || plan.units[end - 1].stem != unit.stem;
-    auto rows = static_cast<int64_t>(unit.ids.size());
-    if (new_stem) rows += static_cast<int64_t>(plan.stems[unit.stem].size());
-    bytes += rows * row_bytes;
-    if (bytes > hidden_bytes && end > first) break;
+    bytes += needed.of_unit(unit) + (new_stem ? needed.of_stem(plan.stems[unit.stem]) : 0);
+    if (bytes > pass_bytes && end > first) break;
     ++end;
   }
   return end;
@@ -99,6 +120,16 @@ class UnitScorer {
 
 }  // namespace
 
+int64_t least_pass_bytes(std::span<const EvaluatedModel> models, const PromptPlan& plan,
+                         Precision precision) {
+  const PassBytes needed(models, precision);
+  int64_t least = 0;
+  for (const PromptUnit& unit : plan.units) {
+    least = std::max(least, needed.of_unit(unit) + needed.of_stem(plan.stems[unit.stem]));
+  }
+  return least;
+}
+
 std::vector<ChoiceScores> score_choices(std::span<const EvaluatedModel> models,
                                         const PromptPlan& plan, const ChoiceSetup& setup,
                                         ThreadPool& pool, ProgressMeter& meter) {
@@ -109,24 +140,49 @@ std::vector<ChoiceScores> score_choices(std::span<const EvaluatedModel> models,
     one.greedy.assign(plan.choices, 1);
   }
   PromptRunner runner(models, setup.precision, pool, meter);
+  const PassBytes needed(models, setup.precision);
   std::vector<size_t> passes = {0};
   double total = 0;
   while (passes.back() < plan.units.size()) {
     const size_t first = passes.back();
-    passes.push_back(end_of_pass(models, plan, first, setup.hidden_bytes));
+    passes.push_back(end_of_pass(needed, plan, first, setup.pass_bytes));
     total += runner.cost(plan, first, passes.back() - first);
   }
   meter.set_total(total);
 
-  std::vector<std::vector<float>> hidden;
+  PromptStates hidden{.stems = std::vector<std::vector<float>>(models.size()),
+                      .units = std::vector<std::vector<float>>(models.size())};
+  std::vector<size_t> at = {0, 0};  // pass and layer to go on with
+  StateView state;
+  state.add(at);
+  state.add(runner.clamps());
+  for (size_t m = 0; m < models.size(); ++m) {
+    state.add(scores[m].log_likelihood);
+    state.add(scores[m].tokens);
+    state.add(scores[m].greedy);
+    state.add_any(hidden.stems[m]);
+    state.add_any(hidden.units[m]);
+  }
+  const auto save = [&] {
+    if (setup.checkpointer != nullptr) setup.checkpointer->save_if_due(state);
+  };
+  if (setup.checkpointer != nullptr) setup.checkpointer->restore(state);
+
   std::vector<LogitsWorkspace> workspaces(pool.size());
   std::vector<std::vector<float>> gathered(pool.size());
   for (size_t pass = 0; pass + 1 < passes.size(); ++pass) {
     const size_t first = passes[pass];
     const size_t count = passes[pass + 1] - first;
+    if (pass < at[0]) {
+      meter.advance(runner.cost(plan, first, count));
+      continue;
+    }
     const std::string prefix =
         pass_prefix(static_cast<int64_t>(pass) + 1, static_cast<int64_t>(passes.size()) - 1);
-    runner.run(plan, first, count, prefix, hidden);
+    runner.run(plan, first, count, prefix, hidden, {.first = at[1], .after = [&](size_t layer) {
+                                                      at[1] = layer + 1;
+                                                      save();
+                                                    }});
     meter.phase("evaluate", prefix + "output head");
     std::vector<int64_t> begin = {0};
     for (size_t u = first; u < first + count; ++u) {
@@ -137,10 +193,16 @@ std::vector<ChoiceScores> score_choices(std::span<const EvaluatedModel> models,
       meter.check_cancelled();
       pool.parallel_for(count, [&](size_t u, size_t worker) {
         scorer.score(plan.units[first + u], m,
-                     hidden[m].data() + begin[u] * models[m].graph.hidden_size, workspaces[worker],
-                     gathered[worker]);
+                     hidden.units[m].data() + begin[u] * models[m].graph.hidden_size,
+                     workspaces[worker], gathered[worker]);
       });
     }
+    at = {pass + 1, 0};
+    for (size_t m = 0; m < models.size(); ++m) {
+      hidden.stems[m].clear();
+      hidden.units[m].clear();
+    }
+    save();
   }
   for (size_t m = 0; m < models.size(); ++m) scores[m].clamps = runner.clamps()[m];
   return scores;

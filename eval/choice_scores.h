@@ -11,6 +11,7 @@
 #include "core/progress_meter.h"
 #include "core/thread_pool.h"
 #include "eval/evaluated_model.h"
+#include "eval/evaluation_cache.h"
 #include "eval/prompts.h"
 #include "eval/tasks/task.h"
 
@@ -27,12 +28,18 @@ struct ChoiceScores {
 struct ChoiceSetup {
   Precision precision = Precision::kBf16;
   std::vector<size_t> heads;  ///< As shared_heads() says.
-  int64_t hidden_bytes = int64_t{4}
-                         << 30;  ///< Of all models; more questions than fit run in passes.
+  /// For what grows with the questions of a pass: hidden states of all models, and the keys and
+  /// values of common beginnings. More questions than fit run in passes.
+  int64_t pass_bytes = int64_t{4} << 30;
+  Checkpointer* checkpointer = nullptr;  ///< Keeps the state of an interrupted run; may be null.
 };
 
-/// Does not depend on hidden_bytes or on the number of threads. Throws Error(kNonFinite) naming the
-/// model, Error(kInterrupted).
+/// Bytes of pass_bytes that the greediest unit needs by itself.
+int64_t least_pass_bytes(std::span<const EvaluatedModel> models, const PromptPlan& plan,
+                         Precision precision);
+
+/// Does not depend on pass_bytes or on the number of threads. Throws Error(kNonFinite) naming the
+/// model, Error(kInterrupted). REQUIRES: pass_bytes ≥ least_pass_bytes().
 std::vector<ChoiceScores> score_choices(std::span<const EvaluatedModel> models,
                                         const PromptPlan& plan, const ChoiceSetup& setup,
                                         ThreadPool& pool, ProgressMeter& meter);

@@ -10,6 +10,7 @@
 #include "calib/token_source.h"
 #include "eval/choice_scores.h"
 #include "eval/intervals.h"
+#include "eval/memory_plan.h"
 #include "eval/prompts.h"
 #include "eval/tasks/task.h"
 #include "eval/verdict.h"
@@ -150,16 +151,101 @@ std::string data_path(const std::string& name, const EvaluateOptions& options) {
                                      "=PATH" + (name == "mmlu" ? " or --mmlu_dir DIR" : ""));
 }
 
+// Bytes for what grows with the questions of a pass, after all that does not.
+int64_t pass_bytes(std::span<const EvaluatedModel> models, const PromptPlan& plan,
+                   const std::vector<size_t>& heads, const TaskContext& context) {
+  const int64_t limit = context.options.max_memory;
+  if (limit == 0) return ChoiceSetup{}.pass_bytes;
+  int64_t length = plan.longest;
+  int64_t results = 0;
+  for (const PromptUnit& unit : plan.units) {
+    length = std::max(length, static_cast<int64_t>(unit.ids.size()));
+    results += static_cast<int64_t>(unit.scored.size() * sizeof(ScoredRow));
+  }
+  constexpr int64_t kChoiceBytes = 64;  // of a model: scores and their copies
+  results += static_cast<int64_t>(plan.choices * models.size()) * kChoiceBytes;
+  // Texts and ids of questions and prompts are held more than once.
+  constexpr int64_t kPromptTokenBytes = 16;
+  const MemoryPlan memory = plan_memory(models, heads, context.precision,
+                                        {.windows = 1,
+                                         .length = length,
+                                         .threads = static_cast<int64_t>(context.pool.size()),
+                                         .text_tokens = plan.tokens,
+                                         .extra_bytes = results + kPromptTokenBytes * plan.tokens},
+                                        0);
+  const int64_t least = least_pass_bytes(models, plan, context.precision);
+  if (memory.fixed_bytes + least > limit) {
+    throw Error(ErrorCode::kLimitExceeded,
+                "these questions need " + std::to_string(memory.fixed_bytes + least) +
+                    " bytes of memory, the limit is " + std::to_string(limit) +
+                    ": raise it, or take fewer threads");
+  }
+  return limit - memory.fixed_bytes;
+}
+
+void view(ChoiceScores& scores, std::vector<ClampCount>& clamps, StateView& state) {
+  state.add(scores.log_likelihood);
+  state.add(scores.tokens);
+  state.add(scores.greedy);
+  state.add(clamps);
+}
+
+// Of all models; those that an earlier run has scored are not run again.
+std::vector<ChoiceScores> scores_of(const PromptPlan& plan, const TaskContext& context) {
+  const std::string more = std::to_string(plan.choices) + " choices" +
+                           (context.options.reuse_prefix ? "" : ", whole prompts");
+  std::vector<ChoiceScores> scores(context.models.size());
+  std::vector<size_t> missing;
+  std::vector<EvaluatedModel> models;
+  for (size_t m = 0; m < scores.size(); ++m) {
+    scores[m].log_likelihood.resize(plan.choices);
+    scores[m].tokens.resize(plan.choices);
+    scores[m].greedy.resize(plan.choices);
+    std::vector<ClampCount> clamps(1);
+    StateView state;
+    view(scores[m], clamps, state);
+    if (context.cache.load(describe_scores(context, "choices", {&m, 1}, plan.ids_sha256, more),
+                           state)) {
+      scores[m].clamps = clamps[0];
+      continue;
+    }
+    missing.push_back(m);
+    models.push_back(context.models[m]);
+  }
+  if (missing.empty()) return scores;
+
+  const std::vector<size_t> heads = shared_heads(models);
+  ChoiceSetup setup{.precision = context.precision, .heads = heads};
+  setup.pass_bytes = pass_bytes(models, plan, heads, context);
+  Checkpointer checkpointer(
+      context.cache,
+      describe_scores(context, "choices under way", missing, plan.ids_sha256,
+                      more + ", passes of " + std::to_string(setup.pass_bytes) + " bytes"),
+      context.options.checkpoint_seconds);
+  setup.checkpointer = &checkpointer;
+  std::vector<ChoiceScores> found = score_choices(models, plan, setup, context.pool, context.meter);
+  for (size_t i = 0; i < missing.size(); ++i) {
+    std::vector<ClampCount> clamps = {found[i].clamps};
+    StateView state;
+    view(found[i], clamps, state);
+    context.cache.store(
+        describe_scores(context, "choices", {&missing[i], 1}, plan.ids_sha256, more), state);
+    scores[missing[i]] = std::move(found[i]);
+  }
+  checkpointer.finish();
+  return scores;
+}
+
 }  // namespace
 
-ChoiceTaskRun run_choice_task(const std::string& name, std::span<const EvaluatedModel> models,
-                              const EvaluateOptions& options, std::span<const size_t> heads,
-                              Precision precision, ThreadPool& pool, ProgressMeter& meter) {
+ChoiceTaskRun run_choice_task(const std::string& name, const TaskContext& context) {
   const auto start = std::chrono::steady_clock::now();
+  const EvaluateOptions& options = context.options;
+  const std::span<const EvaluatedModel> models = context.models;
   const std::string path = data_path(name, options);
-  meter.phase("read", path.empty() ? name : path);
+  context.meter.phase("read", path.empty() ? name : path);
   const Task task = read_task(name, path, {.shots = options.shots, .limit = options.limit});
-  meter.check_cancelled();
+  context.meter.check_cancelled();
   int64_t positions = models[0].graph.max_positions;
   for (const EvaluatedModel& model : models) {
     positions = std::min(positions, model.graph.max_positions);
@@ -170,10 +256,9 @@ ChoiceTaskRun run_choice_task(const std::string& name, std::span<const Evaluated
   for (const PromptUnit& unit : plan.units) {
     check_token_ids(unit.ids, models[0].graph.vocab_size, task.name, models[0].source->path());
   }
-  meter.check_cancelled();
+  context.meter.check_cancelled();
 
-  const std::vector<ChoiceScores> scores = score_choices(
-      models, plan, {.precision = precision, .heads = {heads.begin(), heads.end()}}, pool, meter);
+  const std::vector<ChoiceScores> scores = scores_of(plan, context);
   ChoiceTaskRun run;
   std::vector<std::vector<ItemResult>> items;
   for (size_t m = 0; m < models.size(); ++m) {
@@ -183,6 +268,7 @@ ChoiceTaskRun run_choice_task(const std::string& name, std::span<const Evaluated
     run.clamps.push_back(scores[m].clamps);
   }
   run.report.name = task.name;
+  run.report.questions = true;
   run.report.data_sha256 = task.sha256;
   run.report.ids_sha256 = plan.ids_sha256;
   for (const PlannedItem& item : plan.items) {

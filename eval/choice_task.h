@@ -1,13 +1,10 @@
 // A task of questions from its files to results.
 #pragma once
 
-#include <span>
 #include <string>
 #include <vector>
 
-#include "core/progress_meter.h"
-#include "core/thread_pool.h"
-#include "eval/evaluated_model.h"
+#include "eval/task_context.h"
 #include "model/linear.h"
 #include "pare/evaluate.h"
 
@@ -20,9 +17,8 @@ struct ChoiceTaskRun {
 };
 
 /// Runs one task through all models; the baseline's tokenizer makes the prompts. Throws as
-/// read_task(), plan_prompts() and score_choices() do.
-ChoiceTaskRun run_choice_task(const std::string& name, std::span<const EvaluatedModel> models,
-                              const EvaluateOptions& options, std::span<const size_t> heads,
-                              Precision precision, ThreadPool& pool, ProgressMeter& meter);
+/// read_task(), plan_prompts() and score_choices() do, and Error(kLimitExceeded) with the number of
+/// bytes that would do when options.max_memory cannot be kept.
+ChoiceTaskRun run_choice_task(const std::string& name, const TaskContext& context);
 
 }  // namespace pare

@@ -14,9 +14,10 @@
 
 namespace pare {
 
+/// Copies share the tensors.
 struct EvaluatedModel {
   std::string name;  ///< For reports and messages: the file's or folder's name without ".h5".
-  std::unique_ptr<WeightSource> source;
+  std::shared_ptr<WeightSource> source;
   ModelGraph graph;
   std::vector<std::string> unused;  ///< Tensors that the graph does not use.
 };

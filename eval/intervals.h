@@ -19,24 +19,9 @@
 
 #include "eval/clusters.h"
 #include "eval/probability.h"
+#include "pare/measured.h"
 
 namespace pare {
-
-inline constexpr double kConfidence = 0.95;
-
-struct Interval {
-  double lower = 0;
-  double upper = 0;
-
-  bool contains(double value) const { return lower <= value && value <= upper; }
-};
-
-/// A figure with its standard error and its interval.
-struct Measured {
-  double value = 0;
-  double standard_error = 0;         ///< 0 where it cannot be estimated; then look at `interval`.
-  std::optional<Interval> interval;  ///< Absent where the data cannot give one.
-};
 
 /// Wilson's score interval (1927) of a proportion, for `right` of `n` items; [0, 1] at n = 0.
 /// REQUIRES: right ≤ n.

@@ -59,12 +59,12 @@ void for_each_window(ThreadPool& pool, ProgressMeter& meter, int64_t windows, do
 }
 
 void for_each_layer(std::span<const EvaluatedModel> models, ProgressMeter& meter,
-                    const std::string& prefix,
+                    const std::string& prefix, const LayerSteps& steps,
                     const std::function<void(size_t model, const BlockGraph& block)>& body) {
-  for (size_t layer = 0; layer < deepest(models); ++layer) {
+  for (size_t layer = steps.first; layer < deepest(models); ++layer) {
     for (size_t m = 0; m < models.size(); ++m) {
       const EvaluatedModel& model = models[m];
-      if (layer >= model.graph.blocks.size()) continue;
+      if (layer >= model.graph.blocks.size() || steps.skips(m, layer)) continue;
       const BlockGraph& block = model.graph.blocks[layer];
       meter.phase("evaluate", prefix + "layer " + std::to_string(layer + 1) + " of " +
                                   std::to_string(model.graph.blocks.size()) + ", " + model.name);
@@ -76,6 +76,7 @@ void for_each_layer(std::span<const EvaluatedModel> models, ProgressMeter& meter
         throw Error(error.code(), model.source->path() + ": " + block.prefix + ": " + error.what());
       }
     }
+    if (steps.after) steps.after(layer);
   }
 }
 
@@ -95,28 +96,38 @@ LockstepRunner::LockstepRunner(std::span<const EvaluatedModel> models,
       clamps_(models.size()) {}
 
 void LockstepRunner::run(std::span<const int32_t> ids, const std::string& prefix,
-                         std::vector<std::vector<float>>& hidden) {
-  embed(ids, hidden);
+                         std::vector<std::vector<float>>& hidden, const LayerSteps& steps) {
+  embed(ids, steps, hidden);
   const auto windows = static_cast<int64_t>(ids.size()) / options_.length;
-  for_each_layer(models_, meter_, prefix, [&](size_t m, const BlockGraph& block) {
+  for (size_t m = 0; m < models_.size(); ++m) {
+    const std::vector<BlockGraph>& blocks = models_[m].graph.blocks;
+    for (size_t layer = 0; layer < blocks.size(); ++layer) {
+      if (steps.skips(m, layer)) meter_.advance(cost_of_layer(blocks[layer], windows));
+    }
+  }
+  for_each_layer(models_, meter_, prefix, steps, [&](size_t m, const BlockGraph& block) {
     run_layer(m, block, windows, hidden[m].data());
   });
+}
+
+double LockstepRunner::cost_of_layer(const BlockGraph& block, int64_t windows) const {
+  return load_cost(block) + layer_cost(block, windows * options_.length, options_.length);
 }
 
 double LockstepRunner::cost(int64_t windows) const {
   double total = 0;
   for (const EvaluatedModel& model : models_) {
-    for (const BlockGraph& block : model.graph.blocks) {
-      total += load_cost(block) + layer_cost(block, windows * options_.length, options_.length);
-    }
+    for (const BlockGraph& block : model.graph.blocks) total += cost_of_layer(block, windows);
   }
   return total;
 }
 
-void LockstepRunner::embed(std::span<const int32_t> ids, std::vector<std::vector<float>>& hidden) {
+void LockstepRunner::embed(std::span<const int32_t> ids, const LayerSteps& steps,
+                           std::vector<std::vector<float>>& hidden) {
   const auto length = static_cast<size_t>(options_.length);
   hidden.resize(models_.size());
   for (size_t m = 0; m < models_.size(); ++m) {
+    if (steps.first > 0 || steps.skips(m, 0)) continue;
     const EvaluatedModel& model = models_[m];
     const auto width = static_cast<size_t>(model.graph.hidden_size);
     hidden[m].resize(ids.size() * width);

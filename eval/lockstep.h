@@ -30,10 +30,22 @@ double layer_cost(const BlockGraph& block, int64_t tokens, int64_t length);
 void for_each_window(ThreadPool& pool, ProgressMeter& meter, int64_t windows, double cost,
                      const std::function<void(int64_t window, size_t worker)>& body);
 
+/// What of a run is done already, and what to do between layers: for runs that are put aside and
+/// taken up again.
+struct LayerSteps {
+  size_t first = 0;        ///< Hidden states are given as they are after the layers before it.
+  bool has_first = false;  ///< Those of the first model are given as they are after its last layer.
+  std::function<void(size_t layer)> after;  ///< All models are through `layer`; may be empty.
+
+  bool skips(size_t model, size_t layer) const {
+    return layer < first || (has_first && model == 0);
+  }
+};
+
 /// Calls body(model, block) for layer 0 of each model, then for layer 1 …, says so to the meter,
 /// and names model and layer where the body throws Error(kNonFinite). `prefix` starts the detail.
 void for_each_layer(std::span<const EvaluatedModel> models, ProgressMeter& meter,
-                    const std::string& prefix,
+                    const std::string& prefix, const LayerSteps& steps,
                     const std::function<void(size_t model, const BlockGraph& block)>& body);
 
 /// "pass 2 of 3, ", counted from 1; "" where there is one.
@@ -53,16 +65,18 @@ class LockstepRunner {
   /// ids [windows, length]; hidden[model] becomes [windows, length, hidden size], the residual
   /// stream after the last layer. `prefix` starts the detail of the progress reports.
   void run(std::span<const int32_t> ids, const std::string& prefix,
-           std::vector<std::vector<float>>& hidden);
+           std::vector<std::vector<float>>& hidden, const LayerSteps& steps = {});
 
-  /// Of each model, over all calls of run().
-  const std::vector<ClampCount>& clamps() const noexcept { return clamps_; }
+  /// Of each model, over all calls of run(); may be set, where a run goes on.
+  std::vector<ClampCount>& clamps() noexcept { return clamps_; }
 
   /// Cost of run() for that many windows.
   double cost(int64_t windows) const;
 
  private:
-  void embed(std::span<const int32_t> ids, std::vector<std::vector<float>>& hidden);
+  void embed(std::span<const int32_t> ids, const LayerSteps& steps,
+             std::vector<std::vector<float>>& hidden);
+  double cost_of_layer(const BlockGraph& block, int64_t windows) const;
   void run_layer(size_t model, const BlockGraph& block, int64_t windows, float* hidden);
   std::vector<BlockWorkspace>& workspaces(const BlockGraph& block);
 

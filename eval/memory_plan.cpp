@@ -126,7 +126,7 @@ MemoryPlan plan_memory(std::span<const EvaluatedModel> models, std::span<const s
       static_cast<int64_t>(models.size()) * kScoreBytes * shape.windows * shape.length;
   const int64_t scoring = std::max(loading_head, shape.threads * logits_bytes(models[0]));
   plan.fixed_bytes = kProcessBytes + results + kTextTokenBytes * shape.text_tokens + workspaces +
-                     std::max(layers, head_bytes + scoring);
+                     std::max(layers, head_bytes + scoring) + shape.extra_bytes;
 
   const int64_t least = std::min(shape.threads, shape.windows);
   int64_t fitting = kHiddenStateBytes / plan.window_bytes;

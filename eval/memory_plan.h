@@ -22,6 +22,7 @@ struct WorkShape {
   int64_t length = 0;  ///< Tokens a window.
   int64_t threads = 1;
   int64_t text_tokens = 0;
+  int64_t extra_bytes = 0;  ///< What the caller needs beside all that is planned here.
 };
 
 struct MemoryPlan {

@@ -1,11 +1,13 @@
 #include "eval/perplexity.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 #include "eval/lockstep.h"
 #include "eval/model_heads.h"
-#include "eval/statistics.h"
+#include "eval/top_tokens.h"
 #include "kernels/vector_math.h"
 #include "pare/error.h"
 
@@ -24,19 +26,25 @@ double head_cost(std::span<const EvaluatedModel> models, int64_t tokens) {
   return total;
 }
 
+// What candidates are compared with.
+struct BaselineRow {
+  LogSoftmaxSums sums;
+  std::array<int32_t, kTopTokens> top{};
+};
+
 // Working memory of one thread.
 struct ScoreScratch {
   LogitsWorkspace baseline;
   LogitsWorkspace candidate;
-  std::vector<LogSoftmaxSums> sums;  // of the baseline's rows
+  std::vector<BaselineRow> rows;  // of the baseline
 };
 
 class WindowScorer {
  public:
-  WindowScorer(std::span<const EvaluatedModel> models, const TokenWindows& windows,
+  WindowScorer(std::span<const EvaluatedModel> models, const ScoredWindows& text,
                const ScoringSetup& setup, std::vector<TokenScores>& scores)
       : models_(models),
-        windows_(windows),
+        text_(text),
         heads_(load_heads(models, setup.heads, setup.precision)),
         rows_(logit_rows(models[0].graph.vocab_size)),
         scores_(scores) {}
@@ -44,18 +52,20 @@ class WindowScorer {
   // `hidden` begins at window `first`.
   void score(int64_t first, int64_t index, const std::vector<std::vector<float>>& hidden,
              ScoreScratch& scratch) const {
-    const int64_t scored = windows_.length - 1;
-    for (int64_t position = 0; position < scored; position += rows_) {
-      const Chunk chunk{first + index, position, std::min(rows_, scored - position)};
+    const int64_t window = first + index;
+    const ScoredRange range = text_.ranges[static_cast<size_t>(window)];
+    // The prediction of a token is at the position before it.
+    for (int64_t position = range.begin - 1; position < range.end - 1; position += rows_) {
+      const Chunk chunk{window, position, std::min(rows_, range.end - 1 - position)};
       const auto states = [&](size_t m) {
-        const int64_t token = index * windows_.length + position;
+        const int64_t token = index * text_.windows.length + position;
         return hidden[m].data() + token * models_[m].graph.hidden_size;
       };
       const std::span<const float> logits =
           heads_[0].logits(states(0), chunk.rows, scratch.baseline);
-      score_baseline(chunk, logits, scratch.sums);
+      score_baseline(chunk, logits, scratch.rows);
       for (size_t m = 1; m < models_.size(); ++m) {
-        score_candidate(m, chunk, logits, scratch.sums,
+        score_candidate(m, chunk, logits, scratch.rows,
                         heads_[m].logits(states(m), chunk.rows, scratch.candidate));
       }
     }
@@ -74,13 +84,15 @@ class WindowScorer {
   }
 
   size_t score_index(const Chunk& chunk, int64_t row) const {
-    return static_cast<size_t>(chunk.window * (windows_.length - 1) + chunk.position + row);
+    const auto window = static_cast<size_t>(chunk.window);
+    const int64_t token = chunk.position + row + 1;
+    return text_.first[window] + static_cast<size_t>(token - text_.ranges[window].begin);
   }
 
   float loss(size_t m, const Chunk& chunk, int64_t row, std::span<const float> logits,
              double log_sum_exp) const {
-    const int64_t next = chunk.window * windows_.length + chunk.position + row + 1;
-    const auto token = static_cast<size_t>(windows_.ids[static_cast<size_t>(next)]);
+    const int64_t next = chunk.window * text_.windows.length + chunk.position + row + 1;
+    const auto token = static_cast<size_t>(text_.windows.ids[static_cast<size_t>(next)]);
     const auto nll = static_cast<float>(log_sum_exp - static_cast<double>(logits[token]));
     require_finite(nll, m, chunk);
     return nll;
@@ -94,141 +106,183 @@ class WindowScorer {
   }
 
   void score_baseline(const Chunk& chunk, std::span<const float> logits,
-                      std::vector<LogSoftmaxSums>& sums) const {
-    sums.clear();
+                      std::vector<BaselineRow>& rows) const {
+    rows.clear();
     for (int64_t row = 0; row < chunk.rows; ++row) {
       const std::span<const float> values = row_of(logits, row);
-      sums.push_back(log_sum_exp(values));
-      scores_[0].nll[score_index(chunk, row)] =
-          loss(0, chunk, row, values, sums.back().log_sum_exp);
+      BaselineRow& base = rows.emplace_back();
+      base.sums = log_sum_exp(values);
+      if (models_.size() > 1) base.top = top_tokens(values);
+      scores_[0].nll[score_index(chunk, row)] = loss(0, chunk, row, values, base.sums.log_sum_exp);
     }
   }
 
   void score_candidate(size_t m, const Chunk& chunk, std::span<const float> base_logits,
-                       const std::vector<LogSoftmaxSums>& base_sums,
+                       const std::vector<BaselineRow>& base_rows,
                        std::span<const float> logits) const {
     TokenScores& scores = scores_[m];
     for (int64_t row = 0; row < chunk.rows; ++row) {
       const std::span<const float> values = row_of(logits, row);
       const LogSoftmaxSums sums = log_sum_exp(values);
-      const LogSoftmaxSums& base = base_sums[static_cast<size_t>(row)];
+      const BaselineRow& base = base_rows[static_cast<size_t>(row)];
       const size_t index = score_index(chunk, row);
       scores.nll[index] = loss(m, chunk, row, values, sums.log_sum_exp);
       scores.kl[index] = static_cast<float>(
-          kl_divergence(row_of(base_logits, row), base.log_sum_exp, values, sums.log_sum_exp));
+          kl_divergence(row_of(base_logits, row), base.sums.log_sum_exp, values, sums.log_sum_exp));
       require_finite(scores.kl[index], m, chunk);
-      scores.agrees[index] = base.argmax == sums.argmax ? 1 : 0;
+      scores.same_top[index] = base.sums.argmax == sums.argmax ? 1 : 0;
+      scores.common_top5[index] = static_cast<uint8_t>(common_tokens(base.top, top_tokens(values)));
     }
   }
 
   std::span<const EvaluatedModel> models_;
-  const TokenWindows& windows_;
+  const ScoredWindows& text_;
   std::vector<ModelHead> heads_;
   int64_t rows_;
   std::vector<TokenScores>& scores_;  // each window writes to its own part
 };
 
-std::vector<TokenScores> allocate_scores(size_t models, const TokenWindows& windows) {
-  const auto count = static_cast<size_t>(windows.count * (windows.length - 1));
+// The baseline's hidden states after its last layer, kept in pieces that begin at multiples of a
+// fixed number of windows: passes differ with the number of candidates.
+class BaselineStates {
+ public:
+  BaselineStates(const EvaluatedModel& baseline, const ScoringSetup& setup, int64_t length)
+      : cache_(setup.cache),
+        description_(setup.baseline_description),
+        window_values_(static_cast<size_t>(length * baseline.graph.hidden_size)) {}
+
+  // All windows from `first` on, or false.
+  bool load(int64_t first, int64_t count, std::vector<float>& hidden) {
+    if (cache_ == nullptr || !cache_->enabled()) return false;
+    std::vector<float> found;
+    std::vector<float> piece;
+    for (int64_t begin = first; begin < first + count; begin = end_of_piece(begin, first + count)) {
+      const int64_t end = end_of_piece(begin, first + count);
+      piece.resize(static_cast<size_t>(end - begin) * window_values_);
+      StateView state;
+      state.add(piece);
+      if (!cache_->load(describe(begin, end), state)) return false;
+      found.insert(found.end(), piece.begin(), piece.end());
+    }
+    hidden = std::move(found);
+    return true;
+  }
+
+  void store(int64_t first, int64_t count, const std::vector<float>& hidden) {
+    if (cache_ == nullptr || !cache_->enabled()) return;
+    std::vector<float> piece;
+    for (int64_t begin = first; begin < first + count; begin = end_of_piece(begin, first + count)) {
+      const int64_t end = end_of_piece(begin, first + count);
+      const auto at = hidden.begin() + (begin - first) * static_cast<int64_t>(window_values_);
+      piece.assign(at, at + (end - begin) * static_cast<int64_t>(window_values_));
+      StateView state;
+      state.add(piece);
+      cache_->store(describe(begin, end), state);
+    }
+  }
+
+ private:
+  static constexpr int64_t kWindows = 16;
+
+  static int64_t end_of_piece(int64_t begin, int64_t end) {
+    return std::min(end, (begin / kWindows + 1) * kWindows);
+  }
+  std::string describe(int64_t begin, int64_t end) const {
+    return description_ + " windows " + std::to_string(begin) + " to " + std::to_string(end);
+  }
+
+  EvaluationCache* cache_;
+  const std::string& description_;
+  size_t window_values_;
+};
+
+}  // namespace
+
+std::vector<TokenScores> allocate_scores(size_t models, size_t count) {
   std::vector<TokenScores> scores(models);
   for (size_t m = 0; m < models; ++m) {
     scores[m].nll.resize(count);
     if (m == 0) continue;
     scores[m].kl.resize(count);
-    scores[m].agrees.resize(count);
+    scores[m].same_top.resize(count);
+    scores[m].common_top5.resize(count);
   }
   return scores;
 }
 
-}  // namespace
-
 std::vector<TokenScores> score_windows(std::span<const EvaluatedModel> models,
-                                       const TokenWindows& windows, const ScoringSetup& setup,
+                                       const ScoredWindows& text, const ScoringSetup& setup,
                                        ThreadPool& pool, ProgressMeter& meter) {
   const MemoryPlan& plan = setup.plan;
-  std::vector<TokenScores> scores = allocate_scores(models.size(), windows);
+  const TokenWindows& windows = text.windows;
+  std::vector<TokenScores> scores = allocate_scores(models.size(), text.scores());
   LockstepRunner runner(models, {.length = windows.length, .precision = setup.precision}, pool,
                         meter);
   const int64_t passes = plan.passes();
+  const auto windows_of = [&](int64_t pass) {
+    return std::min(plan.windows_per_pass, windows.count - pass * plan.windows_per_pass);
+  };
+  const auto pass_cost = [&](int64_t pass) {
+    const int64_t count = windows_of(pass);
+    return runner.cost(count) + head_cost(models, count * windows.length);
+  };
   double total = 0;
-  for (int64_t pass = 0; pass < passes; ++pass) {
-    const int64_t first = pass * plan.windows_per_pass;
-    const int64_t count = std::min(plan.windows_per_pass, windows.count - first);
-    total += runner.cost(count) + head_cost(models, count * windows.length);
-  }
+  for (int64_t pass = 0; pass < passes; ++pass) total += pass_cost(pass);
   meter.set_total(total);
 
+  std::vector<std::vector<float>> hidden(models.size());
+  // Where to go on: pass, layer, and whether the baseline's hidden states are its last ones
+  // already.
+  std::vector<int64_t> at = {0, 0, 0};
+  StateView state;
+  state.add(at);
+  state.add(runner.clamps());
+  for (size_t m = 0; m < models.size(); ++m) {
+    state.add(scores[m].nll);
+    state.add(scores[m].kl);
+    state.add(scores[m].same_top);
+    state.add(scores[m].common_top5);
+    state.add_any(hidden[m]);
+  }
+  const auto save = [&] {
+    if (setup.checkpointer != nullptr) setup.checkpointer->save_if_due(state);
+  };
+  if (setup.checkpointer != nullptr) setup.checkpointer->restore(state);
+
+  BaselineStates baseline(models[0], setup, windows.length);
   std::vector<ScoreScratch> scratch(pool.size());
-  std::vector<std::vector<float>> hidden;
+  const auto length = static_cast<size_t>(windows.length);
   for (int64_t pass = 0; pass < passes; ++pass) {
+    if (pass < at[0]) {
+      meter.advance(pass_cost(pass));
+      continue;
+    }
     const int64_t first = pass * plan.windows_per_pass;
-    const int64_t count = std::min(plan.windows_per_pass, windows.count - first);
+    const int64_t count = windows_of(pass);
     const std::string prefix = pass_prefix(pass + 1, passes);
-    const auto length = static_cast<size_t>(windows.length);
+    if (at[1] == 0) at[2] = baseline.load(first, count, hidden[0]) ? 1 : 0;
+    const bool known = at[2] != 0;
     runner.run(
         std::span<const int32_t>(windows.ids)
             .subspan(static_cast<size_t>(first) * length, static_cast<size_t>(count) * length),
-        prefix, hidden);
+        prefix, hidden,
+        {.first = static_cast<size_t>(at[1]), .has_first = known, .after = [&](size_t layer) {
+           at[1] = static_cast<int64_t>(layer) + 1;
+           save();
+         }});
+    if (!known && runner.clamps()[0].values == 0) baseline.store(first, count, hidden[0]);
     meter.phase("evaluate", prefix + "output head");
-    const WindowScorer scorer(models, windows, setup, scores);
+    const WindowScorer scorer(models, text, setup, scores);
     for_each_window(pool, meter, count, head_cost(models, windows.length),
                     [&](int64_t window, size_t worker) {
                       scorer.score(first, window, hidden, scratch[worker]);
                     });
+    at = {pass + 1, 0, 0};
+    for (std::vector<float>& states : hidden) states.clear();
+    save();
   }
   for (size_t m = 0; m < models.size(); ++m) scores[m].clamps = runner.clamps()[m];
   return scores;
-}
-
-PerplexityResult summarize(const TokenScores& baseline, const TokenWindows& windows) {
-  const auto scored = static_cast<size_t>(windows.length - 1);
-  PerplexityResult result;
-  const Estimate nll = clustered_mean(baseline.nll, scored);
-  result.ppl = std::exp(nll.mean);
-  result.ppl_se = result.ppl * nll.standard_error;
-  result.tokens = static_cast<int64_t>(baseline.nll.size());
-  result.windows = windows.count;
-  return result;
-}
-
-PerplexityResult summarize(const TokenScores& candidate, const TokenScores& baseline,
-                           const TokenWindows& windows) {
-  const auto scored = static_cast<size_t>(windows.length - 1);
-  PerplexityResult result = summarize(candidate, windows);
-  const Estimate difference = paired_difference(candidate.nll, baseline.nll, scored);
-  result.ppl_ratio = std::exp(difference.mean);
-  result.ppl_ratio_se = result.ppl_ratio * difference.standard_error;
-
-  const Estimate kl = clustered_mean(candidate.kl, scored);
-  result.kl_mean = kl.mean;
-  result.kl_mean_se = kl.standard_error;
-  std::vector<float> sorted = candidate.kl;
-  std::sort(sorted.begin(), sorted.end());
-  result.kl_median = quantile(sorted, 0.5);
-  result.kl_p99 = quantile(sorted, 0.99);
-  result.kl_max = static_cast<double>(sorted.back());
-
-  const std::vector<float> agrees(candidate.agrees.begin(), candidate.agrees.end());
-  const Estimate agreement = clustered_mean(agrees, scored);
-  result.top1_agreement = agreement.mean;
-  result.top1_agreement_se = agreement.standard_error;
-  return result;
-}
-
-std::string describe_method(const TokenWindows& windows, std::span<const int32_t> bos) {
-  std::string begin = "no BOS token";
-  if (!bos.empty()) {
-    const auto count = std::count_if(windows.ids.begin(), windows.ids.end(), [&](int32_t id) {
-      return std::find(bos.begin(), bos.end(), id) != bos.end();
-    });
-    const bool starts = std::find(bos.begin(), bos.end(), windows.ids[0]) != bos.end();
-    begin = !starts      ? "no BOS at the start"
-            : count == 1 ? "BOS once"
-                         : "BOS " + std::to_string(count) + " times";
-  }
-  const std::string length = std::to_string(windows.length);
-  return "wikitext-style windows: ctx " + length + ", stride " + length + ", tail dropped, " +
-         begin + ", positions 1…" + std::to_string(windows.length - 1) + " scored";
 }
 
 }  // namespace pare

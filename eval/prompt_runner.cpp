@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <optional>
 
-#include "eval/lockstep.h"
 #include "model/model_head.h"
 
 namespace pare {
@@ -42,28 +41,39 @@ struct PromptRunner::Batch {
   }
 };
 
-void PromptRunner::run(const PromptPlan& plan, size_t first, size_t count,
-                       const std::string& prefix, std::vector<std::vector<float>>& hidden) {
-  Batch batch(plan, first, count);
-  std::vector<std::vector<float>> stem_hidden(models_.size());
-  hidden.resize(models_.size());
+void PromptRunner::embed(const PromptPlan& plan, const Batch& batch, PromptStates& hidden) {
   for (size_t m = 0; m < models_.size(); ++m) {
     const EvaluatedModel& model = models_[m];
     const int64_t width = model.graph.hidden_size;
-    stem_hidden[m].resize(static_cast<size_t>(batch.stem_begin.back() * width));
-    hidden[m].resize(static_cast<size_t>(batch.unit_begin.back() * width));
+    hidden.stems[m].resize(static_cast<size_t>(batch.stem_begin.back() * width));
+    hidden.units[m].resize(static_cast<size_t>(batch.unit_begin.back() * width));
     for (size_t s = 0; s < batch.stems.size(); ++s) {
       embed_tokens(model.graph, *model.source, plan.stems[batch.stems[s]],
-                   stem_hidden[m].data() + batch.stem_begin[s] * width);
+                   hidden.stems[m].data() + batch.stem_begin[s] * width);
     }
-    pool_.parallel_for(count, [&](size_t u, size_t) {
-      embed_tokens(model.graph, *model.source, plan.units[first + u].ids,
-                   hidden[m].data() + batch.unit_begin[u] * width);
+    pool_.parallel_for(batch.stem_of_unit.size(), [&](size_t u, size_t) {
+      embed_tokens(model.graph, *model.source, plan.units[batch.first_unit + u].ids,
+                   hidden.units[m].data() + batch.unit_begin[u] * width);
     });
     model.source->release({model.graph.embedding});
   }
-  for_each_layer(models_, meter_, prefix, [&](size_t m, const BlockGraph& block) {
-    run_layer(m, block, plan, batch, stem_hidden[m], hidden[m]);
+}
+
+void PromptRunner::run(const PromptPlan& plan, size_t first, size_t count,
+                       const std::string& prefix, PromptStates& hidden, const LayerSteps& steps) {
+  Batch batch(plan, first, count);
+  hidden.stems.resize(models_.size());
+  hidden.units.resize(models_.size());
+  if (steps.first == 0) embed(plan, batch, hidden);
+  const int64_t rows = batch.stem_begin.back() + batch.unit_begin.back();
+  for (size_t m = 0; m < models_.size(); ++m) {
+    const std::vector<BlockGraph>& blocks = models_[m].graph.blocks;
+    for (size_t layer = 0; layer < std::min(steps.first, blocks.size()); ++layer) {
+      meter_.advance(layer_cost(blocks[layer], rows, plan.longest));
+    }
+  }
+  for_each_layer(models_, meter_, prefix, steps, [&](size_t m, const BlockGraph& block) {
+    run_layer(m, block, plan, batch, hidden.stems[m], hidden.units[m]);
   });
 }
 

@@ -101,6 +101,15 @@ LogSoftmaxSums log_sum_exp(std::span<const float> logits);
 double kl_divergence(std::span<const float> base_logits, double base_log_sum_exp,
                      std::span<const float> logits, double log_sum_exp);
 
+/// Σ max(p − q, 0) of the distributions of two rows of logits over the same tokens, given the
+/// log_sum_exp of each, which must be finite: the probability under p that q does not cover. Where
+/// both sum to one it is their total variation distance ½ Σ |p − q|; the rows may also be equal
+/// parts of longer ones. Never negative, exactly 0 for a row and itself, absolute error below 1e-6.
+/// Exponentials in float, the sums of each 1024 in double. A logit of negative infinity is
+/// probability 0.
+double excess_probability(std::span<const float> logits, double log_sum_exp,
+                          std::span<const float> other_logits, double other_log_sum_exp);
+
 /// Rotary embedding in the half-split layout, in place, on the first r = 2 × cosine.size()
 /// channels of one head: (x1, x2) becomes (x1 c − x2 s, x2 c + x1 s), with x1 = head[0, r/2) and
 /// x2 = head[r/2, r). Channels from r on are untouched.

@@ -169,6 +169,17 @@ double kl_divergence(std::span<const float> base_logits, double base_log_sum_exp
   return sum;
 }
 
+double excess_probability(std::span<const float> logits, double log_sum_exp,
+                          std::span<const float> other_logits, double other_log_sum_exp) {
+  double sum = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double p = std::exp(wide(logits[i]) - log_sum_exp);
+    const double q = std::exp(wide(other_logits[i]) - other_log_sum_exp);
+    if (p > q) sum += p - q;
+  }
+  return sum;
+}
+
 void rotate_half(std::span<float> head, std::span<const float> cosine,
                  std::span<const float> sine) {
   const size_t half = cosine.size();

@@ -45,6 +45,8 @@ float exp_sum_row(std::span<const float> scores, float scale, float row_max,
 LogSoftmaxSums log_sum_exp(std::span<const float> logits);
 double kl_divergence(std::span<const float> base_logits, double base_log_sum_exp,
                      std::span<const float> logits, double log_sum_exp);
+double excess_probability(std::span<const float> logits, double log_sum_exp,
+                          std::span<const float> other_logits, double other_log_sum_exp);
 
 void rotate_half(std::span<float> head, std::span<const float> cosine, std::span<const float> sine);
 

@@ -197,6 +197,50 @@ double kl_divergence_kernel(const float* base, double base_lse, const float* oth
   return sum_chunks(size, term);
 }
 
+/// exp(logit − log_sum_exp), the latter in two floats.
+struct LogitProbability {
+  const float* HWY_RESTRICT logits;
+  float lse_high;
+  float lse_low;
+
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V logit) const {
+    return exp_ps(d, hn::Sub(hn::Sub(logit, hn::Set(d, lse_high)), hn::Set(d, lse_low)));
+  }
+};
+
+LogitProbability probability_of(const float* logits, double lse) {
+  const auto high = static_cast<float>(lse);
+  return {logits, high, static_cast<float>(lse - static_cast<double>(high))};
+}
+
+/// max(p − q, 0)
+struct ExcessTerm {
+  LogitProbability p;
+  LogitProbability q;
+
+  template <class D, class V>
+  HWY_INLINE V term(D d, V p_logit, V q_logit) const {
+    return hn::Max(hn::Sub(p(d, p_logit), q(d, q_logit)), hn::Zero(d));
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> operator()(D d, size_t i) const {
+    return term(d, hn::LoadU(d, p.logits + i), hn::LoadU(d, q.logits + i));
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> part(D d, size_t i, size_t count) const {
+    const float nothing = -__builtin_huge_valf();
+    return term(d, load_part(d, p.logits + i, count, nothing),
+                load_part(d, q.logits + i, count, nothing));
+  }
+};
+
+double excess_probability_kernel(const float* logits, double lse, const float* other,
+                                 double other_lse, size_t size) {
+  ExcessTerm term{probability_of(logits, lse), probability_of(other, other_lse)};
+  return sum_chunks(size, term);
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace pare
@@ -211,6 +255,7 @@ HWY_EXPORT(exp_sum_f32_kernel);
 HWY_EXPORT(exp_sum_bf16_kernel);
 HWY_EXPORT(exp_sum_kernel);
 HWY_EXPORT(kl_divergence_kernel);
+HWY_EXPORT(excess_probability_kernel);
 
 float max_row(std::span<const float> x) {
   return HWY_DYNAMIC_DISPATCH(max_row_kernel)(x.data(), x.size());
@@ -249,6 +294,13 @@ double kl_divergence(std::span<const float> base_logits, double base_log_sum_exp
   assert(base_logits.size() == logits.size());
   return HWY_DYNAMIC_DISPATCH(kl_divergence_kernel)(base_logits.data(), base_log_sum_exp,
                                                     logits.data(), log_sum_exp, logits.size());
+}
+
+double excess_probability(std::span<const float> logits, double log_sum_exp,
+                          std::span<const float> other_logits, double other_log_sum_exp) {
+  assert(other_logits.size() == logits.size());
+  return HWY_DYNAMIC_DISPATCH(excess_probability_kernel)(
+      logits.data(), log_sum_exp, other_logits.data(), other_log_sum_exp, logits.size());
 }
 
 }  // namespace pare

@@ -64,21 +64,27 @@ std::vector<float> load_vector(const WeightSource& source, const std::string& na
   return values;
 }
 
+Linear load_linear(const BlockGraph& block, const Op& op, const WeightSource& source,
+                   Precision precision) {
+  const std::string name = block.full_name(op) + ".weight";
+  std::vector<float> bias;
+  if (op.bias) bias = load_vector(source, block.full_name(op) + ".bias");
+  return source.is_compressed(name)
+             ? Linear::compressed(source.compressed(name), std::move(bias), precision)
+             : Linear::dense(source.dense(name), name, std::move(bias), precision);
+}
+
 BlockWeights load_block(const BlockGraph& block, const WeightSource& source, Precision precision) {
   BlockWeights weights;
   weights.linears.resize(block.ops.size());
   weights.norms.resize(block.ops.size());
   for (size_t i = 0; i < block.ops.size(); ++i) {
     const Op& op = block.ops[i];
-    const std::string name = block.full_name(op) + ".weight";
-    if (op.kind == OpKind::kRmsNorm) weights.norms[i] = load_vector(source, name);
-    if (op.kind != OpKind::kLinear) continue;
-    std::vector<float> bias;
-    if (op.bias) bias = load_vector(source, block.full_name(op) + ".bias");
-    weights.linears[i] =
-        source.is_compressed(name)
-            ? Linear::compressed(source.compressed(name), std::move(bias), precision)
-            : Linear::dense(source.dense(name), name, std::move(bias), precision);
+    if (op.kind == OpKind::kRmsNorm) {
+      weights.norms[i] = load_vector(source, block.full_name(op) + ".weight");
+    } else if (op.kind == OpKind::kLinear) {
+      weights.linears[i] = load_linear(block, op, source, precision);
+    }
   }
   source.release(block_tensors(block));
   return weights;
@@ -106,12 +112,23 @@ void BlockRunner::run(float* hidden, int64_t tokens, BlockWorkspace& workspace,
 
 void BlockRunner::run(float* hidden, std::span<const Segment> segments, BlockWorkspace& workspace,
                       const InputObserver& observer) const {
+  run_segments(hidden, segments, workspace, {observer, {}});
+}
+
+void BlockRunner::run_edited(float* hidden, int64_t tokens, BlockWorkspace& workspace,
+                             const OutputEditor& editor) const {
+  const Segment whole{tokens, 0};
+  run_segments(hidden, {&whole, 1}, workspace, {{}, editor});
+}
+
+void BlockRunner::run_segments(float* hidden, std::span<const Segment> segments,
+                               BlockWorkspace& workspace, const Hooks& hooks) const {
   std::vector<Segment> pieces;
   int64_t first = 0;
   int64_t rows = 0;
   const auto flush = [&] {
     if (rows == 0) return;
-    run_chunk(hidden + first * block_.widths[0], first, pieces, workspace, observer);
+    run_chunk(hidden + first * block_.widths[0], first, pieces, workspace, hooks);
     first += rows;
     rows = 0;
     pieces.clear();
@@ -129,7 +146,7 @@ void BlockRunner::run(float* hidden, std::span<const Segment> segments, BlockWor
 }
 
 void BlockRunner::run_chunk(float* hidden, int64_t first, std::span<const Segment> pieces,
-                            BlockWorkspace& workspace, const InputObserver& observer) const {
+                            BlockWorkspace& workspace, const Hooks& hooks) const {
   int64_t rows = 0;
   for (const Segment& piece : pieces) rows += piece.rows;
   const auto value = [&](int number) {
@@ -157,7 +174,7 @@ void BlockRunner::run_chunk(float* hidden, int64_t first, std::span<const Segmen
       case OpKind::kLinear: {
         const Linear& linear = weights_.linears[i];
         if (prepared_value != in) {
-          if (observer) observer(in, first, rows, value(in));
+          if (hooks.observer) hooks.observer(in, first, rows, value(in));
           prepared_for = nullptr;
         }
         if (prepared_for == nullptr || !(prepared_for->input_format() == linear.input_format())) {
@@ -166,6 +183,7 @@ void BlockRunner::run_chunk(float* hidden, int64_t first, std::span<const Segmen
         }
         prepared_value = in;
         linear.multiply(workspace.input_, out);
+        if (hooks.editor) hooks.editor(i, rows, value(in), out);
         break;
       }
       case OpKind::kRotary:

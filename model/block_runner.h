@@ -33,6 +33,10 @@ struct BlockWeights {
 /// Reads and packs the block's tensors. The mapped pages are released again.
 BlockWeights load_block(const BlockGraph& block, const WeightSource& source, Precision precision);
 
+/// The linear of one op of the block, packed. Does not release the mapped pages.
+Linear load_linear(const BlockGraph& block, const Op& op, const WeightSource& source,
+                   Precision precision);
+
 /// One norm weight or bias as float; checks that it is finite (Error(kNonFinite) names it).
 std::vector<float> load_vector(const WeightSource& source, const std::string& name);
 
@@ -49,6 +53,10 @@ struct Segment {
 /// Sees the input of each group of linears: (value number, index of the first row among the rows
 /// that run() was given, rows, x [rows, width]).
 using InputObserver = std::function<void(int value, int64_t first, int64_t rows, const float* x)>;
+
+/// Sees the output of each linear and may change it, before anything reads it: (index into
+/// BlockGraph::ops, rows, x [rows, in], y [rows, out]). Rows come in order, in chunks.
+using OutputEditor = std::function<void(size_t op, int64_t rows, const float* x, float* y)>;
 
 /// Tokens that run through a block together; chosen so that activations stay in the cache.
 inline constexpr int64_t kChunkTokens = 256;
@@ -94,9 +102,19 @@ class BlockRunner {
   void run(float* hidden, std::span<const Segment> segments, BlockWorkspace& workspace,
            const InputObserver& observer) const;
 
+  /// A sequence from its beginning, as above, with what `editor` makes of the linears' outputs.
+  void run_edited(float* hidden, int64_t tokens, BlockWorkspace& workspace,
+                  const OutputEditor& editor) const;
+
  private:
+  struct Hooks {
+    const InputObserver& observer;
+    const OutputEditor& editor;
+  };
+  void run_segments(float* hidden, std::span<const Segment> segments, BlockWorkspace& workspace,
+                    const Hooks& hooks) const;
   void run_chunk(float* hidden, int64_t first, std::span<const Segment> pieces,
-                 BlockWorkspace& workspace, const InputObserver& observer) const;
+                 BlockWorkspace& workspace, const Hooks& hooks) const;
 
   struct AttentionValues {
     const float* q = nullptr;

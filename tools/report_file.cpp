@@ -53,13 +53,16 @@ bool belongs_to(const struct stat& status, const std::string& input) {
 
 }  // namespace
 
-void check_report_path(const std::string& path, const std::vector<std::string>& inputs) {
-  if (path.empty()) throw Error(ErrorCode::kUsage, "--json: the name of the file is empty");
+void check_report_path(const std::string& path, const std::vector<std::string>& inputs,
+                       std::string_view option) {
+  if (path.empty()) {
+    throw Error(ErrorCode::kUsage, fmt::format("{}: the name of the file is empty", option));
+  }
   if (path.starts_with('-')) {
     throw Error(ErrorCode::kUsage,
-                fmt::format("--json: \"{}\" looks like an option; expected a file, or - for "
-                            "stdout; ./{} names such a file",
-                            path, path));
+                fmt::format("{}: \"{}\" looks like an option; expected a file; ./{} names such a "
+                            "file",
+                            option, path, path));
   }
   const auto status = status_of(path);
   if (!status || !(S_ISREG(status->st_mode) || S_ISDIR(status->st_mode))) return;
@@ -67,7 +70,7 @@ void check_report_path(const std::string& path, const std::vector<std::string>& 
     if (!belongs_to(*status, input)) continue;
     throw Error(
         ErrorCode::kUsage,
-        fmt::format("--json {} would replace an input, {}; give another name", path, input));
+        fmt::format("{} {} would replace an input, {}; give another name", option, path, input));
   }
 }
 

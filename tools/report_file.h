@@ -5,7 +5,7 @@
 // pipe (/dev/stdout, /dev/null, a FIFO) has nothing to keep: it is opened at once and written to
 // by commit(). Not thread-safe.
 //
-//   check_report_path("eval.json", {"llama-8b", "out.h5", "wiki.test.raw"});
+//   check_report_path("eval.json", {"llama-8b", "out.h5", "wiki.test.raw"}, "--json");
 //   ReportFile file("eval.json", /*force=*/false);   // throws Error(kWriteFailed)
 //   file.commit(to_json(report));
 #pragma once
@@ -18,8 +18,9 @@ namespace pare::tools {
 
 /// Throws Error(kUsage) when writing a report to `path` would replace one of `inputs`, files and
 /// folders that may not exist, or a file in one of those folders; and when `path` is empty or
-/// looks like an option. Links are followed.
-void check_report_path(const std::string& path, const std::vector<std::string>& inputs);
+/// looks like an option. Links are followed. `option` is named in the message.
+void check_report_path(const std::string& path, const std::vector<std::string>& inputs,
+                       std::string_view option);
 
 class ReportFile {
  public:

@@ -2,7 +2,8 @@
 //
 //   TextTable table({"Model", "Size"}, {Align::kLeft, Align::kRight});
 //   table.add({"base", "109.1 MiB"});
-//   std::string text = table.render();
+//   std::string text = table.fit(80, {0}).render();
+//   std::string document = table.markdown();
 //
 // Widths count UTF-8 code points. Value types; not thread-safe.
 #pragma once
@@ -25,10 +26,22 @@ class TextTable {
   /// One cell a column; missing ones are empty.
   void add(std::vector<std::string> row);
 
+  /// Shortens the cells of the `flexible` columns in their middle, the widest column first and
+  /// none below 8, until the table is no wider than `columns`, where that is enough.
+  TextTable& fit(size_t columns, const std::vector<size_t>& flexible);
+
+  /// Of a line of render().
+  size_t width() const;
+
   /// Header, rule and rows, two spaces between columns, no trailing spaces.
   std::string render() const;
 
+  /// As a table of GitHub's Markdown, with cells escaped.
+  std::string markdown() const;
+
  private:
+  std::vector<size_t> widths() const;
+
   std::vector<Align> align_;
   std::vector<std::vector<std::string>> rows_;  // The first is the header.
 };
@@ -38,6 +51,16 @@ size_t display_width(std::string_view text);
 
 /// `text` if it fits into `columns`, else its beginning and "...".
 std::string shortened(std::string_view text, size_t columns);
+
+/// `text` if it fits into `columns`, else its beginning, "…" and its end.
+std::string shortened_middle(std::string_view text, size_t columns);
+
+/// Lines of at most `columns`, each with a line end, broken at spaces and within words that are
+/// longer than a line.
+std::string wrapped(std::string_view text, size_t columns);
+
+/// `text` with a backslash before whatever means something in Markdown, tables included.
+std::string escaped_markdown(std::string_view text);
 
 /// "109.1 MiB"
 std::string format_bytes(int64_t bytes);

@@ -60,11 +60,15 @@ const Names kQuantizeOptions = {
     "--help",
 };
 const Names kAccuracyEvalOptions = {
-    "--baseline",        "--verify",     "--tasks",      "--text",     "--ctx",
-    "--limit",           "--mmlu_dir",   "--task_data",  "--shots",    "--log_samples",
-    "--no-prefix-reuse", "--list-tasks", "--precision",  "--max-loss", "--json",
-    "--force",           "--threads",    "--max-memory", "--progress", "--quiet",
-    "--version",         "--help",
+    "--baseline",    "--verify",          "--draft",      "--target",
+    "--temperature", "--draft-cost",      "--tasks",      "--text",
+    "--ctx",         "--stride",          "--limit",      "--mmlu_dir",
+    "--task_data",   "--shots",           "--by-layer",   "--layer-windows",
+    "--log_samples", "--no-prefix-reuse", "--list-tasks", "--precision",
+    "--max-loss",    "--max-ppl-ratio",   "--max-kl",     "--json",
+    "--report",      "--markdown",        "--csv",        "--force",
+    "--cache",       "--threads",         "--max-memory", "--progress",
+    "--quiet",       "--version",         "--help",
 };
 
 class Help : public ::testing::TestWithParam<std::string> {

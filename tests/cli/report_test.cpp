@@ -125,10 +125,10 @@ TEST_F(Report, DevicesAndPipesAreWrittenTo) {
 TEST_F(Report, DevStdoutIsStdout) {
   const Finished run = run_program(kAccuracyEval, evaluation({"--json", "/dev/stdout"}));
   ASSERT_EQ(run.status, 0) << run.err;
-  const size_t table = run.out.find("\nModel ");
+  const size_t table = run.out.find("\nperplexity\n");
   ASSERT_NE(table, std::string::npos) << run.out;
   EXPECT_EQ(nlohmann::json::parse(run.out.substr(0, table)).at("schema"), "pare.eval/1");
-  EXPECT_THAT(run.out.substr(table), HasSubstr("Perplexity:"));
+  EXPECT_THAT(run.out.substr(table), HasSubstr("PPL"));
   EXPECT_TRUE(std::filesystem::is_symlink("/dev/stdout"));
 }
 

@@ -181,8 +181,8 @@ TEST(Result, HumanSummaryAndTable) {
       run_program(kAccuracyEval, {"--baseline", kDemo + "/model", dir / "out.h5", "--text", kText,
                                   "--ctx", "128", "--limit", "16", "--json", dir / "eval.json"});
   EXPECT_EQ(table.status, 0) << table.err;
-  for (const char* word : {"Model", "bits/weight", "perplexity ± se", "KL 99 %", "top-1 same",
-                           "\nout ", "one standard error"}) {
+  for (const char* word : {"Model", "bits", "PPL", "ratio ± se", "KL 99 %", "top-1 %", "KL 99.9 %",
+                           "one standard error"}) {
     EXPECT_THAT(table.out, HasSubstr(word));
   }
   EXPECT_EQ(nlohmann::json::parse(read_file(dir / "eval.json")).at("schema"), "pare.eval/1");

@@ -125,7 +125,7 @@ TEST_F(ChoiceTask, LikelihoodsAreThoseOfThePlainText) {
   ChoiceSetup setup{.precision = Precision::kBf16, .heads = heads};
   const ChoiceScores scores = score_choices(models, plan, setup, pool, meter)[0];
   // Passes of a unit each give the same.
-  setup.hidden_bytes = 1;
+  setup.pass_bytes = 1;
   EXPECT_EQ(score_choices(models, plan, setup, pool, meter)[0].log_likelihood,
             scores.log_likelihood);
 
@@ -145,12 +145,12 @@ TEST_F(ChoiceTask, LikelihoodsAreThoseOfThePlainText) {
       EvaluateOptions wanted = options(base_, {});
       wanted.text = path("one.ids");
       wanted.ctx = static_cast<int64_t>(ids.size());
-      const PerplexityResult all = evaluate(wanted, {}).baseline.perplexity;
+      const PerplexityResult all = evaluate(wanted, {}).baseline.perplexities.at("perplexity");
       wanted.ctx = static_cast<int64_t>(context.size());
       wanted.limit = 1;
-      const PerplexityResult before = evaluate(wanted, {}).baseline.perplexity;
-      const double expected = -std::log(all.ppl) * static_cast<double>(ids.size() - 1) +
-                              std::log(before.ppl) * static_cast<double>(context.size() - 1);
+      const PerplexityResult before = evaluate(wanted, {}).baseline.perplexities.at("perplexity");
+      const double expected = -std::log(all.ppl.value) * static_cast<double>(ids.size() - 1) +
+                              std::log(before.ppl.value) * static_cast<double>(context.size() - 1);
       EXPECT_NEAR(scores.log_likelihood[planned.first_choice + c], expected, 1e-3) << i << " " << c;
       EXPECT_EQ(scores.tokens[planned.first_choice + c],
                 static_cast<int32_t>(ids.size() - context.size()));

@@ -4,10 +4,9 @@
 
 #include "calib/token_source.h"
 #include "eval/evaluated_model.h"
-#include "model/block_runner.h"
-#include "model/model_head.h"
 #include "pare/error.h"
 #include "tests/eval/eval_fixture.h"
+#include "tests/eval/plain_model.h"
 #include "tests/support/tiny_model.h"
 
 namespace pare::testing {
@@ -17,35 +16,6 @@ using ::testing::ElementsAre;
 using Json = nlohmann::json;
 
 class EvaluateTest : public EvalTest {};
-
-// Logits of one window, model by model and layer by layer, without any of evaluation's code.
-std::vector<float> plain_logits(const EvaluatedModel& model, std::span<const int32_t> ids,
-                                Precision precision) {
-  const auto length = static_cast<int64_t>(ids.size());
-  std::vector<float> hidden(ids.size() * static_cast<size_t>(model.graph.hidden_size));
-  embed_tokens(model.graph, *model.source, ids, hidden.data());
-  for (const BlockGraph& block : model.graph.blocks) {
-    const BlockWeights weights = load_block(block, *model.source, precision);
-    const RotaryTable rotary = make_rotary_table(block.rotary, length);
-    BlockWorkspace workspace(block, length, precision);
-    BlockRunner(block, weights, rotary, precision).run(hidden.data(), length, workspace, {});
-  }
-  LogitsWorkspace workspace;
-  const auto logits =
-      ModelHead(model.graph, *model.source, precision).logits(hidden.data(), length, workspace);
-  return {logits.begin(), logits.end()};
-}
-
-std::vector<double> log_softmax(std::span<const float> logits) {
-  const double largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
-  std::vector<double> result;
-  for (const float logit : logits) {
-    result.push_back(static_cast<double>(logit) - largest - std::log(sum));
-  }
-  return result;
-}
 
 TEST_F(EvaluateTest, AgreesWithPlainLogSoftmax) {
   const std::string base_path = make_model("base", 1);
@@ -91,14 +61,15 @@ TEST_F(EvaluateTest, AgreesWithPlainLogSoftmax) {
         agree += best(log_p) == best(log_q) ? 1.0 / kScored : 0.0;
       }
     }
-    const PerplexityResult& found = report.candidates[0].perplexity;
-    EXPECT_NEAR(report.baseline.perplexity.ppl, std::exp(base_nll), 1e-5 * std::exp(base_nll));
-    EXPECT_NEAR(found.ppl, std::exp(nll), 1e-5 * std::exp(nll));
-    EXPECT_NEAR(found.ppl_ratio, std::exp(nll - base_nll), 1e-6);
+    const PerplexityResult& found = report.candidates[0].perplexities.at("perplexity");
+    EXPECT_NEAR(report.baseline.perplexities.at("perplexity").ppl.value, std::exp(base_nll),
+                1e-5 * std::exp(base_nll));
+    EXPECT_NEAR(found.ppl.value, std::exp(nll), 1e-5 * std::exp(nll));
+    EXPECT_NEAR(found.ratio.value, std::exp(nll - base_nll), 1e-6);
     EXPECT_GT(kl, 0);
-    EXPECT_NEAR(found.kl_mean, kl, 1e-3 * kl);
-    EXPECT_NEAR(found.kl_max, kl_max, 1e-3 * kl_max);
-    EXPECT_NEAR(found.top1_agreement, agree, 1e-9);
+    EXPECT_NEAR(found.divergence.kl_mean.value, kl, 1e-3 * kl);
+    EXPECT_NEAR(found.divergence.kl_max, kl_max, 1e-3 * kl_max);
+    EXPECT_NEAR(found.divergence.top1_agreement.value, agree, 1e-9);
     EXPECT_LT(agree, 1);
     EXPECT_EQ(found.tokens, static_cast<int64_t>(kScored));
   }
@@ -137,22 +108,22 @@ TEST_F(EvaluateTest, SameBytesForAnyThreadsAndPasses) {
 TEST_F(EvaluateTest, AModelIsItself) {
   const std::string base = make_model("base", 1);
   const EvaluateReport report = evaluate(options(base, {base}), {});
-  const PerplexityResult& found = report.candidates[0].perplexity;
-  EXPECT_EQ(found.ppl, report.baseline.perplexity.ppl);
-  EXPECT_EQ(found.ppl_ratio, 1);
-  EXPECT_EQ(found.ppl_ratio_se, 0);
-  EXPECT_EQ(found.kl_mean, 0);
-  EXPECT_EQ(found.kl_max, 0);
-  EXPECT_EQ(found.top1_agreement, 1);
-  EXPECT_GT(found.ppl_se, 0);
+  const PerplexityResult& found = report.candidates[0].perplexities.at("perplexity");
+  EXPECT_EQ(found.ppl.value, report.baseline.perplexities.at("perplexity").ppl.value);
+  EXPECT_EQ(found.ratio.value, 1);
+  EXPECT_EQ(found.ratio.standard_error, 0);
+  EXPECT_EQ(found.divergence.kl_mean.value, 0);
+  EXPECT_EQ(found.divergence.kl_max, 0);
+  EXPECT_EQ(found.divergence.top1_agreement.value, 1);
+  EXPECT_GT(found.ppl.standard_error, 0);
 }
 
 TEST_F(EvaluateTest, AModelThatKnowsNothingHasThePerplexityOfItsVocabulary) {
   const std::string base = make_model("base", 1);
   fill_tensor(base + "/model-00002-of-00002.safetensors", "lm_head.weight", 0);
   const EvaluateReport report = evaluate(options(base, {}), {});
-  EXPECT_NEAR(report.baseline.perplexity.ppl, kTinyVocabulary, 0.01);
-  EXPECT_NEAR(report.baseline.perplexity.ppl_se, 0, 1e-6);
+  EXPECT_NEAR(report.baseline.perplexities.at("perplexity").ppl.value, kTinyVocabulary, 0.01);
+  EXPECT_NEAR(report.baseline.perplexities.at("perplexity").ppl.standard_error, 0, 1e-6);
 }
 
 TEST_F(EvaluateTest, ACandidateMayHaveAnotherDepth) {
@@ -161,16 +132,17 @@ TEST_F(EvaluateTest, ACandidateMayHaveAnotherDepth) {
   edit_file(shallow + "/config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
   const EvaluateReport report = evaluate(options(base, {shallow}), {});
   const EvaluateReport alone = evaluate(options(shallow, {}), {});
-  EXPECT_EQ(report.candidates[0].perplexity.ppl, alone.baseline.perplexity.ppl);
-  EXPECT_GT(report.candidates[0].perplexity.kl_mean, 0.01);
+  EXPECT_EQ(report.candidates[0].perplexities.at("perplexity").ppl.value,
+            alone.baseline.perplexities.at("perplexity").ppl.value);
+  EXPECT_GT(report.candidates[0].perplexities.at("perplexity").divergence.kl_mean.value, 0.01);
   EXPECT_LT(report.candidates[0].parameters, report.baseline.parameters);
 }
 
 TEST_F(EvaluateTest, TheBaselineDoesNotDependOnItsCandidates) {
   const std::string base = make_model("base", 1);
   const std::string other = make_model("other", 2);
-  EXPECT_EQ(evaluate(options(base, {}), {}).baseline.perplexity.ppl,
-            evaluate(options(base, {other}), {}).baseline.perplexity.ppl);
+  EXPECT_EQ(evaluate(options(base, {}), {}).baseline.perplexities.at("perplexity").ppl.value,
+            evaluate(options(base, {other}), {}).baseline.perplexities.at("perplexity").ppl.value);
 }
 
 TEST_F(EvaluateTest, LimitTakesTheFirstWindows) {
@@ -178,7 +150,7 @@ TEST_F(EvaluateTest, LimitTakesTheFirstWindows) {
   EvaluateOptions wanted = options(base, {});
   const auto windows = [&](double limit) {
     wanted.limit = limit;
-    return evaluate(wanted, {}).baseline.perplexity.windows;
+    return evaluate(wanted, {}).baseline.perplexities.at("perplexity").windows;
   };
   EXPECT_EQ(windows(0), 12);
   EXPECT_EQ(windows(5), 5);
@@ -191,9 +163,10 @@ TEST_F(EvaluateTest, LimitTakesTheFirstWindows) {
   wanted.limit = 0;
   wanted.text = make_ids("short.ids", 4 * 32, 99);
   const EvaluateReport all = evaluate(wanted, {});
-  EXPECT_EQ(limited.ids_sha256, all.ids_sha256);
-  EXPECT_EQ(limited.baseline.perplexity.ppl, all.baseline.perplexity.ppl);
-  EXPECT_EQ(limited.text_tokens, 12 * 32 + 5);
+  EXPECT_EQ(limited.tasks[0].ids_sha256, all.tasks[0].ids_sha256);
+  EXPECT_EQ(limited.baseline.perplexities.at("perplexity").ppl.value,
+            all.baseline.perplexities.at("perplexity").ppl.value);
+  EXPECT_EQ(limited.tasks[0].text_tokens, 12 * 32 + 5);
 }
 
 TEST_F(EvaluateTest, JsonKeepsItsContract) {
@@ -210,7 +183,8 @@ TEST_F(EvaluateTest, JsonKeepsItsContract) {
   EXPECT_EQ(baseline["parameters"], 2 * 4096 * 64 + 2 * layer + 64);
   const Json& task = baseline["tasks"]["perplexity"];
   EXPECT_EQ(task["tokens"], 12 * 31);
-  EXPECT_EQ(task["ppl"].get<double>(), report.baseline.perplexity.ppl);  // round trip
+  EXPECT_EQ(task["ppl"].get<double>(),
+            report.baseline.perplexities.at("perplexity").ppl.value);  // round trip
   EXPECT_EQ(task["method"],
             "wikitext-style windows: ctx 32, stride 32, tail dropped, BOS once, "
             "positions 1…31 scored");

@@ -27,11 +27,13 @@ TEST(PerplexityReference, PicoOnWikiText) {
 
   options.precision = "fp32";
   const double fp32 = expected["float32"]["ctx512"];
-  EXPECT_NEAR(evaluate(options, {}).baseline.perplexity.ppl, fp32, 1e-4 * fp32);
+  EXPECT_NEAR(evaluate(options, {}).baseline.perplexities.at("perplexity").ppl.value, fp32,
+              1e-4 * fp32);
 
   options.precision = "bf16";
   const double bf16 = expected["bfloat16"]["ctx512"];
-  EXPECT_NEAR(evaluate(options, {}).baseline.perplexity.ppl, bf16, 1e-3 * bf16);
+  EXPECT_NEAR(evaluate(options, {}).baseline.perplexities.at("perplexity").ppl.value, bf16,
+              1e-3 * bf16);
 }
 
 }  // namespace

@@ -40,7 +40,8 @@ TEST_F(WarningsTest, MissingBos) {
   wanted.ctx = 4;
   write_file(wanted.text, "5 6 7 8 9 10 11 12");
   EXPECT_THAT(warnings_of(wanted), ElementsAre(HasSubstr("W-BOS")));
-  EXPECT_THAT(report_.baseline.perplexity.method, HasSubstr("no BOS at the start"));
+  EXPECT_THAT(report_.baseline.perplexities.at("perplexity").method,
+              HasSubstr("no BOS at the start"));
 }
 
 TEST_F(WarningsTest, ABosForEachDocumentIsCounted) {
@@ -50,7 +51,8 @@ TEST_F(WarningsTest, ABosForEachDocumentIsCounted) {
   wanted.ctx = 4;
   write_file(wanted.text, "0 6 7 8\n0 10 11 12\n0 9");
   EXPECT_THAT(warnings_of(wanted), IsEmpty());
-  EXPECT_THAT(report_.baseline.perplexity.method, HasSubstr("BOS 2 times"));  // the tail's not
+  EXPECT_THAT(report_.baseline.perplexities.at("perplexity").method,
+              HasSubstr("BOS 2 times"));  // the tail's not
 }
 
 TEST_F(WarningsTest, CalibratedOnTheTextItself) {

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "eval/statistics.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -145,6 +146,15 @@ TEST(Distribution, NamesTheValueThatIsNotFinite) {
   }
   const std::vector<float> two = {1, 2};
   EXPECT_THROW(summarize(two, Clusters::independent(3)), Error);
+}
+
+TEST(Quantile, InterpolatesLinearly) {
+  const std::vector<float> values = {0, 1, 2, 10};
+  EXPECT_DOUBLE_EQ(quantile(values, 0), 0);
+  EXPECT_DOUBLE_EQ(quantile(values, 0.5), 1.5);
+  EXPECT_DOUBLE_EQ(quantile(values, 0.9), 7.6);
+  EXPECT_DOUBLE_EQ(quantile(values, 1), 10);
+  EXPECT_DOUBLE_EQ(quantile(std::vector<float>{4}, 0.99), 4);
 }
 
 }  // namespace

@@ -125,17 +125,33 @@ TEST(ClusteredError, WorkedByHand) {
   EXPECT_DOUBLE_EQ(found.standard_error, std::sqrt(0.75));
 }
 
-TEST(ClusteredError, EqualsTheOlderFormulasWhereTheyHold) {
+TEST(ClusteredError, EqualsTheTextbookWhereClustersAreEqual) {
   const std::vector<double> values = {1, 2, 4, 8, 16, 32};
-  const std::vector<float> floats(values.begin(), values.end());
+  // s / √n with the divisor n − 1.
+  const auto textbook = [](const std::vector<double>& x) {
+    double mean = 0;
+    for (const double value : x) mean += value / static_cast<double>(x.size());
+    double squares = 0;
+    for (const double value : x) squares += (value - mean) * (value - mean);
+    const auto n = static_cast<double>(x.size());
+    return std::sqrt(squares / (n - 1) / n);
+  };
   const std::vector<uint32_t> distinct = {9, 8, 7, 6, 5, 4};
-  const Estimate plain = mean_of(values);
   for (const Clusters& each : {Clusters::by_group(distinct), Clusters::independent(6)}) {
-    EXPECT_NEAR(clustered_estimate(values, each).standard_error, plain.standard_error, 1e-14);
+    EXPECT_NEAR(clustered_estimate(values, each).standard_error, textbook(values), 1e-14);
   }
   const Estimate pairs = clustered_estimate(values, Clusters::runs(6, 2));
-  EXPECT_NEAR(pairs.standard_error, clustered_mean(floats, 2).standard_error, 1e-14);
-  EXPECT_GT(pairs.standard_error, plain.standard_error);
+  EXPECT_NEAR(pairs.standard_error, textbook({1.5, 6, 24}), 1e-14);
+  EXPECT_GT(pairs.standard_error, textbook(values));
+}
+
+TEST(ClusteredError, CorrelatedValuesCountOnce) {
+  // Two clusters of equal values hold two observations, not four.
+  const std::vector<double> values = {1, 1, 3, 3};
+  const Estimate clustered = clustered_estimate(values, Clusters::runs(4, 2));
+  EXPECT_DOUBLE_EQ(clustered.mean, 2);
+  EXPECT_DOUBLE_EQ(clustered.standard_error, 1);
+  EXPECT_EQ(clustered_estimate(std::vector<double>{7}, Clusters::independent(1)).standard_error, 0);
 }
 
 TEST(ClusteredError, OneClusterIsTakenAsIndependentItems) {

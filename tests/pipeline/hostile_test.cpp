@@ -79,7 +79,10 @@ TEST_F(Hostile, WeightsOfZeroAndTinyWeightsAreCompressed) {
         evaluation.candidates = {quantize(options, {}).output};
         evaluation.text = path("calib.ids");
         evaluation.ctx = 24;
-        const double divergence = evaluate(evaluation, {}).candidates[0].perplexity.kl_mean;
+        const double divergence = evaluate(evaluation, {})
+                                      .candidates[0]
+                                      .perplexities.at("perplexity")
+                                      .divergence.kl_mean.value;
         EXPECT_TRUE(std::isfinite(divergence)) << name << " " << bits << " " << qformat;
       }
     }

@@ -120,8 +120,9 @@ TEST_P(SameBytes, ForAnyThreadsAndEveryRunAndEvaluatesToFiniteNumbers) {
   evaluation.ctx = 24;
   evaluation.threads = 1;
   const EvaluateReport report = evaluate(evaluation, {});
-  const PerplexityResult& result = report.candidates.at(0).perplexity;
-  for (const double value : {result.ppl, result.ppl_ratio, result.kl_mean, result.kl_max}) {
+  const PerplexityResult& result = report.candidates.at(0).perplexities.at("perplexity");
+  for (const double value : {result.ppl.value, result.ratio.value, result.divergence.kl_mean.value,
+                             result.divergence.kl_max}) {
     EXPECT_TRUE(std::isfinite(value));
     EXPECT_GT(value, 0);
   }

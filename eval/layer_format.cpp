@@ -1,0 +1,53 @@
+#include "eval/layer_format.h"
+
+#include <nlohmann/json.hpp>
+
+namespace pare {
+namespace {
+
+std::string dense_format(DType dtype) {
+  switch (dtype) {
+    case DType::kBf16:
+      return "bf16";
+    case DType::kF16:
+      return "fp16";
+    case DType::kF32:
+      return "fp32";
+    default:
+      return std::string(dtype_name(dtype));
+  }
+}
+
+std::string usual_format(const CompressedWeight& weight) {
+  const bool weights_only = weight.activation == ActivationFormat::kBf16;
+  switch (weight.format) {
+    case WeightFormat::kBf16:
+      return "bf16";
+    case WeightFormat::kFp8E4m3:
+      return "fp8";
+    case WeightFormat::kInt8:
+      return weights_only ? "int8_wo" : "int8_sq";
+    case WeightFormat::kInt4:
+      return weights_only ? "int4_wo" : "w4a8_awq";
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+std::string linear_qformat(const WeightSource& source, const std::string& weight) {
+  if (!source.is_compressed(weight)) return dense_format(source.dense(weight).dtype);
+  std::string usual = usual_format(source.compressed(weight));
+  const auto recipe = nlohmann::json::parse(source.recipe_json(), nullptr, false);
+  if (!recipe.is_object() || !recipe.contains("qformat") || !recipe["qformat"].is_string()) {
+    return usual;
+  }
+  // An override may have given this linear other codes than the recipe's: "int4_awq" is of the kind
+  // "int4", and the two names of eight-bit integers differ in the input.
+  auto named = recipe["qformat"].get<std::string>();
+  const auto kind = [](const std::string& name) { return name.substr(0, name.find('_')); };
+  if (kind(named) != kind(usual)) return usual;
+  return kind(named) == "int8" ? usual : named;
+}
+
+}  // namespace pare
