@@ -34,16 +34,7 @@ std::string stored_type(const EvaluatedModel& model) {
   const auto most = std::max_element(elements.begin(), elements.end(),
                                      [](auto& a, auto& b) { return a.second < b.second; });
   if (most == elements.end()) return "unknown";
-  switch (most->first) {
-    case DType::kBf16:
-      return "bf16";
-    case DType::kF16:
-      return "fp16";
-    case DType::kF32:
-      return "fp32";
-    default:
-      return std::string(dtype_name(most->first));
-  }
+  return dense_qformat(most->first);
 }
 
 void strip_ending(std::string& name, const std::string& ending) {
@@ -53,6 +44,19 @@ void strip_ending(std::string& name, const std::string& ending) {
 }
 
 }  // namespace
+
+std::string dense_qformat(DType dtype) {
+  switch (dtype) {
+    case DType::kBf16:
+      return "bf16";
+    case DType::kF16:
+      return "fp16";
+    case DType::kF32:
+      return "fp32";
+    default:
+      return std::string(dtype_name(dtype));
+  }
+}
 
 EvaluatedModel open_model(const std::string& path) {
   EvaluatedModel model;

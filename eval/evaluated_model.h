@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.h"
 #include "formats/weight_source.h"
 #include "model/block_graph.h"
 #include "pare/evaluate.h"
@@ -28,6 +29,9 @@ EvaluatedModel open_model(const std::string& path);
 
 /// "models/base/" → "base", "out/base-int4.h5" → "base-int4".
 std::string model_name(const std::string& path);
+
+/// What a report calls weights that are not compressed: "bf16", "fp16", "fp32".
+std::string dense_qformat(DType dtype);
 
 /// Everything of a ModelResult but the measurements. Reads the whole model, for its digest.
 ModelResult describe(const EvaluatedModel& model);

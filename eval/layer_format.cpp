@@ -2,21 +2,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "eval/evaluated_model.h"
+
 namespace pare {
 namespace {
-
-std::string dense_format(DType dtype) {
-  switch (dtype) {
-    case DType::kBf16:
-      return "bf16";
-    case DType::kF16:
-      return "fp16";
-    case DType::kF32:
-      return "fp32";
-    default:
-      return std::string(dtype_name(dtype));
-  }
-}
 
 std::string usual_format(const CompressedWeight& weight) {
   const bool weights_only = weight.activation == ActivationFormat::kBf16;
@@ -36,7 +25,7 @@ std::string usual_format(const CompressedWeight& weight) {
 }  // namespace
 
 std::string linear_qformat(const WeightSource& source, const std::string& weight) {
-  if (!source.is_compressed(weight)) return dense_format(source.dense(weight).dtype);
+  if (!source.is_compressed(weight)) return dense_qformat(source.dense(weight).dtype);
   std::string usual = usual_format(source.compressed(weight));
   const auto recipe = nlohmann::json::parse(source.recipe_json(), nullptr, false);
   if (!recipe.is_object() || !recipe.contains("qformat") || !recipe["qformat"].is_string()) {

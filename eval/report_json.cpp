@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "eval/figures.h"
+#include "eval/json_figures.h"
 #include "pare/evaluate.h"
 #include "pare/version.h"
 
@@ -12,30 +13,20 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json interval_json(const std::optional<Interval>& interval) {
-  return interval ? Json{interval->lower, interval->upper} : Json(nullptr);
-}
-
-void put(Json& json, const std::string& key, const Measured& figure) {
-  json[key] = figure.value;
-  json[key + "_se"] = figure.standard_error;
-  json[key + "_ci"] = interval_json(figure.interval);
-}
-
 Json slices_json(const std::vector<DivergenceSlice>& slices) {
   Json array = Json::array();
   for (const DivergenceSlice& slice : slices) {
     Json json = {{"name", slice.name}, {"tokens", slice.tokens}, {"base_ppl", slice.base_ppl}};
-    put(json, "ppl_ratio", slice.ppl_ratio);
-    put(json, "kl_mean", slice.kl_mean);
-    put(json, "top1_agreement", slice.top1_agreement);
+    add_figure(json, "ppl_ratio", slice.ppl_ratio);
+    add_figure(json, "kl_mean", slice.kl_mean);
+    add_figure(json, "top1_agreement", slice.top1_agreement);
     array.push_back(std::move(json));
   }
   return array;
 }
 
-void put(Json& json, const Divergence& divergence) {
-  for (const auto& [key, figure] : measured_figures(divergence)) put(json, key, *figure);
+void add_divergence(Json& json, const Divergence& divergence) {
+  for (const auto& [key, figure] : measured_figures(divergence)) add_figure(json, key, *figure);
   json["kl_max"] = divergence.kl_max;
   json["kl_histogram"] = {{"edges", divergence.kl_histogram.edges},
                           {"counts", divergence.kl_histogram.counts}};
@@ -45,17 +36,17 @@ void put(Json& json, const Divergence& divergence) {
 
 Json perplexity_json(const PerplexityResult& result, bool candidate) {
   Json json = {{"tokens", result.tokens}, {"windows", result.windows}, {"method", result.method}};
-  put(json, "ppl", result.ppl);
+  add_figure(json, "ppl", result.ppl);
   if (!candidate) return json;
-  put(json, "ppl_ratio", result.ratio);
-  put(json, "log_ratio", result.log_ratio);
-  put(json, "ppl_difference", result.difference);
+  add_figure(json, "ppl_ratio", result.ratio);
+  add_figure(json, "log_ratio", result.log_ratio);
+  add_figure(json, "ppl_difference", result.difference);
   json["log_ppl_correlation"] = result.correlation;
   json["relative_loss"] = result.ratio.value - 1;
   std::optional<Interval> loss = result.ratio.interval;
   if (loss) loss = Interval{loss->lower - 1, loss->upper - 1};
   json["relative_loss_ci"] = interval_json(loss);
-  put(json, result.divergence);
+  add_divergence(json, result.divergence);
   json["verdict"] = result.verdict;
   return json;
 }
@@ -124,7 +115,7 @@ Json layers_json(const ModelResult& model) {
                  {"shape", {layer.out_features, layer.in_features}},
                  {"qformat", layer.qformat}};
     json["sqnr_db"] = layer.sqnr_db ? Json(*layer.sqnr_db) : Json(nullptr);
-    put(json, "kl_mean", layer.kl_mean);
+    add_figure(json, "kl_mean", layer.kl_mean);
     array.push_back(std::move(json));
   }
   return array;

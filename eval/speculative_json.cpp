@@ -2,6 +2,7 @@
 // it takes to read them back unchanged, so equal reports give equal bytes.
 #include <nlohmann/json.hpp>
 
+#include "eval/json_figures.h"
 #include "pare/speculative.h"
 #include "pare/version.h"
 
@@ -9,13 +10,6 @@ namespace pare {
 namespace {
 
 using Json = nlohmann::json;
-
-void add_measured(Json& json, const std::string& name, const Measured& figure) {
-  json[name] = figure.value;
-  json[name + "_se"] = figure.standard_error;
-  json[name + "_ci"] = nullptr;
-  if (figure.interval) json[name + "_ci"] = {figure.interval->lower, figure.interval->upper};
-}
 
 Json model_json(const SpeculativeModel& described) {
   const ModelResult& model = described.model;
@@ -42,14 +36,14 @@ Json decoding_json(const SpeculativeDecoding& decoding) {
   Json json = {{"best_draft_length", decoding.best_draft_length},
                {"best_speedup", decoding.best_speedup},
                {"lengths", Json::array()}};
-  add_measured(json, "acceptance", decoding.acceptance);
+  add_figure(json, "acceptance", decoding.acceptance);
   for (size_t i = 0; i < decoding.lengths.size(); ++i) {
     const DraftLength& length = decoding.lengths[i];
     Json row = {{"draft_length", i + 1},
                 {"tokens_per_target_step", 1 + length.accepted.value},
                 {"accepted_if_iid", length.accepted_if_iid}};
-    add_measured(row, "accepted", length.accepted);
-    add_measured(row, "speedup", length.speedup);
+    add_figure(row, "accepted", length.accepted);
+    add_figure(row, "speedup", length.speedup);
     json["lengths"].push_back(std::move(row));
   }
   return json;

@@ -10,6 +10,7 @@
 #include "model/block_runner.h"
 #include "model/model_head.h"
 #include "pare/error.h"
+#include "tests/eval/plain_model.h"
 #include "tests/eval_speculative/speculative_fixture.h"
 
 namespace pare::testing {
@@ -28,24 +29,6 @@ struct Windows {
 };
 
 class EvaluateSpeculativeTest : public SpeculativeTest {};
-
-// Logits of one window, layer by layer, without any of evaluation's code.
-std::vector<float> plain_logits(const EvaluatedModel& model, std::span<const int32_t> ids) {
-  constexpr Precision kHow = Precision::kBf16;
-  const auto length = static_cast<int64_t>(ids.size());
-  std::vector<float> hidden(ids.size() * static_cast<size_t>(model.graph.hidden_size));
-  embed_tokens(model.graph, *model.source, ids, hidden.data());
-  for (const BlockGraph& block : model.graph.blocks) {
-    const BlockWeights weights = load_block(block, *model.source, kHow);
-    const RotaryTable rotary = make_rotary_table(block.rotary, length);
-    BlockWorkspace workspace(block, length, kHow);
-    BlockRunner(block, weights, rotary, kHow).run(hidden.data(), length, workspace, {});
-  }
-  LogitsWorkspace workspace;
-  const auto logits =
-      ModelHead(model.graph, *model.source, kHow).logits(hidden.data(), length, workspace);
-  return {logits.begin(), logits.end()};
-}
 
 std::vector<double> softmax(std::span<const float> logits, double temperature) {
   double sum = 0;
@@ -75,8 +58,8 @@ PlainAcceptance plain_acceptance(const std::string& draft_path, const std::strin
   for (size_t window = 0; window < windows.count; ++window) {
     const auto ids =
         std::span(documents.documents[0]).subspan(window * windows.length, windows.length);
-    const std::vector<float> p_logits = plain_logits(target, ids);
-    const std::vector<float> q_logits = plain_logits(draft, ids);
+    const std::vector<float> p_logits = plain_logits(target, ids, Precision::kBf16);
+    const std::vector<float> q_logits = plain_logits(draft, ids, Precision::kBf16);
     for (size_t i = 0; i + 1 < windows.length; ++i) {
       const auto row = [&](const EvaluatedModel& model, const std::vector<float>& logits) {
         const auto vocab = static_cast<size_t>(model.graph.vocab_size);
