@@ -24,6 +24,13 @@ void ProgressMeter::set_total(double total_cost) {
   if (done_ <= 0) start_ = Clock::now();
 }
 
+void ProgressMeter::begin_part(size_t index, size_t count) {
+  part_ = index;
+  parts_ = count;
+  total_ = 0;
+  done_ = 0;
+}
+
 void ProgressMeter::phase(std::string name, std::string detail) {
   const bool is_new = name != progress_.phase;
   progress_.phase = std::move(name);
@@ -49,15 +56,19 @@ void ProgressMeter::warn(const std::string& message) const {
 void ProgressMeter::report(bool force) {
   if (!callbacks_.on_progress) return;
   const Clock::time_point now = Clock::now();
-  const bool complete = total_ > 0 && done_ >= total_;
+  const bool part_complete = total_ > 0 && done_ >= total_;
+  const bool complete = part_complete && part_ + 1 == parts_;
   if (!force && !complete && now - last_report_ < kReportInterval) return;
   last_report_ = now;
   const double share = total_ > 0 ? std::clamp(done_ / total_, 0.0, 1.0) : 0;
   // A total that is corrected upwards must not move the bar back.
-  progress_.done = std::max(progress_.done, share);
+  const auto parts = static_cast<double>(parts_);
+  progress_.done = std::max(progress_.done, (static_cast<double>(part_) + share) / parts);
   const double elapsed = std::chrono::duration<double>(now - start_).count();
   const bool measured = elapsed >= kSecondsBeforeEstimate && share >= kShareBeforeEstimate;
-  progress_.seconds_left = measured ? elapsed * (1 - share) / share : -1;
+  // Parts that are to come are taken to be as long as this one.
+  const double left = static_cast<double>(parts_ - part_) - share;
+  progress_.seconds_left = measured ? elapsed * left / share : -1;
   if (complete) progress_.seconds_left = 0;
   callbacks_.on_progress(progress_);
 }

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <string>
 
 #include "pare/progress.h"
@@ -26,6 +27,10 @@ class ProgressMeter {
   /// Replaces the total when it is known better. What is done stays done. Time before the first
   /// finished work does not count for the estimate when the total is set then.
   void set_total(double total_cost);
+
+  /// Work of several kinds whose costs are known one after the other: part `index` of `count`
+  /// begins, with no cost of its own yet. Each takes the same share of the bar.
+  void begin_part(size_t index, size_t count);
 
   /// What is worked on from now on. Reported at once when the phase is new, else at most about ten
   /// times a second, as all progress.
@@ -49,6 +54,8 @@ class ProgressMeter {
   const Callbacks& callbacks_;
   double total_;
   double done_ = 0;
+  size_t part_ = 0;
+  size_t parts_ = 1;
   Progress progress_;
   Clock::time_point start_;
   Clock::time_point last_report_;

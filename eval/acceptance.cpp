@@ -16,7 +16,7 @@ Measured mean_between_windows(std::span<const double> sums, size_t items, double
   const Estimate estimate = estimate_between(sums, weights);
   Measured result{estimate.mean, estimate.standard_error, {}};
   if (estimate.standard_error > 0) {
-    result.interval = t_interval(estimate, sums.size(), confidence);
+    result.interval = t_interval(estimate, static_cast<double>(sums.size()), confidence);
   }
   if (result.interval.has_value()) {
     result.interval =

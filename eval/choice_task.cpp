@@ -54,6 +54,15 @@ class Tally {
   std::vector<std::pair<std::string, std::pair<int64_t, int64_t>>> counts_;
 };
 
+// Of each question's word.
+std::vector<double> target_losses(const PromptPlan& plan, const ChoiceScores& scores) {
+  std::vector<double> losses;
+  for (const PlannedItem& item : plan.items) {
+    losses.push_back(0 - scores.log_likelihood[item.first_choice]);
+  }
+  return losses;
+}
+
 ChoiceResult summarize(const Task& task, const PromptPlan& plan,
                        const std::vector<ItemResult>& items, const ChoiceScores& scores) {
   ChoiceResult result;
@@ -70,15 +79,15 @@ ChoiceResult summarize(const Task& task, const PromptPlan& plan,
   result.groups = groups.accuracies();
   result.categories = categories.accuracies();
   if (task.scoring == ChoiceScoring::kGreedy) {
-    double sum = 0;
-    for (const PlannedItem& item : plan.items) sum += scores.log_likelihood[item.first_choice];
-    result.target_ppl = std::exp(-sum / static_cast<double>(plan.items.size()));
+    const std::vector<double> losses = target_losses(plan, scores);
+    result.target_ppl = compare_perplexity(losses, losses).perplexity;
   }
   return result;
 }
 
-void compare(const PromptPlan& plan, const std::vector<ItemResult>& items,
-             const std::vector<ItemResult>& base, ChoiceResult& result) {
+void compare(const Task& task, const PromptPlan& plan, const std::vector<ItemResult>& items,
+             const std::vector<ItemResult>& base, const ChoiceScores& scores,
+             const ChoiceScores& base_scores, ChoiceResult& result) {
   std::vector<uint8_t> right;
   std::vector<uint8_t> base_right;
   std::vector<uint32_t> subjects;
@@ -89,27 +98,35 @@ void compare(const PromptPlan& plan, const std::vector<ItemResult>& items,
   }
   const AccuracyComparison comparison =
       compare_accuracy(right, base_right, Clusters::by_group(subjects));
-  const Interval nothing{-1, 1};
-  result.difference = comparison.difference.value;
-  result.difference_lower = comparison.difference.interval.value_or(nothing).lower;
-  result.difference_upper = comparison.difference.interval.value_or(nothing).upper;
-  result.relative = comparison.relative.value;
-  result.relative_lower = comparison.relative.interval.value_or(nothing).lower;
-  result.relative_upper = comparison.relative.interval.value_or(nothing).upper;
+  result.difference = comparison.difference;
+  result.relative_loss = {0 - comparison.relative.value, comparison.relative.standard_error, {}};
+  if (const auto& change = comparison.relative.interval) {
+    // Nothing can lose more than all.
+    result.relative_loss.interval = Interval{0 - change->upper, std::min(1.0, 0 - change->lower)};
+  }
   result.lost = static_cast<int64_t>(comparison.lost);
   result.gained = static_cast<int64_t>(comparison.gained);
   result.mcnemar_p = comparison.mcnemar_p;
-  result.verdict = verdict(verdict_input(comparison, EffectUnit::kPercentagePoints)).sentence;
+  VerdictInput input = verdict_input(comparison, EffectUnit::kPercentagePoints);
+  if (scores.log_likelihood == base_scores.log_likelihood) {
+    // The same model, as far as these questions can tell: nothing is left to chance.
+    result.difference.interval = result.relative_loss.interval = input.interval = Interval{0, 0};
+  }
+  result.verdict = verdict(input).sentence;
+  if (task.scoring == ChoiceScoring::kGreedy) {
+    result.target_ppl_ratio =
+        compare_perplexity(target_losses(plan, scores), target_losses(plan, base_scores)).ratio;
+  }
 }
 
 std::string describe_method(const Task& task, int64_t shots) {
-  const char* scoring = "largest sum of the choice's log-probabilities";
+  const char* scoring = "right when it has the largest sum of the choice's log-probabilities";
   if (task.scoring == ChoiceScoring::kPerCharacter) {
-    scoring = "largest mean log-probability a character of the choice";
+    scoring = "right when it has the largest mean log-probability a character of the choice";
   } else if (task.scoring == ChoiceScoring::kGreedy) {
-    scoring = "each token of the last word is the most likely one";
+    scoring = "right when each token of the last word is the most likely one";
   }
-  return std::to_string(shots) + "-shot, right when it has the " + scoring;
+  return std::to_string(shots) + "-shot, " + scoring;
 }
 
 std::string samples_jsonl(const Task& task, const PromptPlan& plan,
@@ -152,9 +169,9 @@ std::string data_path(const std::string& name, const EvaluateOptions& options) {
 }
 
 // Bytes for what grows with the questions of a pass, after all that does not.
-int64_t pass_bytes(std::span<const EvaluatedModel> models, const PromptPlan& plan,
-                   const std::vector<size_t>& heads, const TaskContext& context) {
-  const int64_t limit = context.options.max_memory;
+int64_t pass_bytes_of(std::span<const EvaluatedModel> models, const PromptPlan& plan,
+                      std::span<const size_t> heads, Precision precision, int64_t threads,
+                      int64_t limit) {
   if (limit == 0) return ChoiceSetup{}.pass_bytes;
   int64_t length = plan.longest;
   int64_t results = 0;
@@ -166,14 +183,14 @@ int64_t pass_bytes(std::span<const EvaluatedModel> models, const PromptPlan& pla
   results += static_cast<int64_t>(plan.choices * models.size()) * kChoiceBytes;
   // Texts and ids of questions and prompts are held more than once.
   constexpr int64_t kPromptTokenBytes = 16;
-  const MemoryPlan memory = plan_memory(models, heads, context.precision,
+  const MemoryPlan memory = plan_memory(models, heads, precision,
                                         {.windows = 1,
                                          .length = length,
-                                         .threads = static_cast<int64_t>(context.pool.size()),
+                                         .threads = threads,
                                          .text_tokens = plan.tokens,
                                          .extra_bytes = results + kPromptTokenBytes * plan.tokens},
                                         0);
-  const int64_t least = least_pass_bytes(models, plan, context.precision);
+  const int64_t least = least_pass_bytes(models, plan, precision);
   if (memory.fixed_bytes + least > limit) {
     throw Error(ErrorCode::kLimitExceeded,
                 "these questions need " + std::to_string(memory.fixed_bytes + least) +
@@ -191,7 +208,8 @@ void view(ChoiceScores& scores, std::vector<ClampCount>& clamps, StateView& stat
 }
 
 // Of all models; those that an earlier run has scored are not run again.
-std::vector<ChoiceScores> scores_of(const PromptPlan& plan, const TaskContext& context) {
+std::vector<ChoiceScores> scores_of(const ChoiceTask& task, const TaskContext& context) {
+  const PromptPlan& plan = task.plan;
   const std::string more = std::to_string(plan.choices) + " choices" +
                            (context.options.reuse_prefix ? "" : ", whole prompts");
   std::vector<ChoiceScores> scores(context.models.size());
@@ -216,7 +234,7 @@ std::vector<ChoiceScores> scores_of(const PromptPlan& plan, const TaskContext& c
 
   const std::vector<size_t> heads = shared_heads(models);
   ChoiceSetup setup{.precision = context.precision, .heads = heads};
-  setup.pass_bytes = pass_bytes(models, plan, heads, context);
+  setup.pass_bytes = task.pass_bytes;
   Checkpointer checkpointer(
       context.cache,
       describe_scores(context, "choices under way", missing, plan.ids_sha256,
@@ -238,33 +256,40 @@ std::vector<ChoiceScores> scores_of(const PromptPlan& plan, const TaskContext& c
 
 }  // namespace
 
-ChoiceTaskRun run_choice_task(const std::string& name, const TaskContext& context) {
-  const auto start = std::chrono::steady_clock::now();
-  const EvaluateOptions& options = context.options;
-  const std::span<const EvaluatedModel> models = context.models;
-  const std::string path = data_path(name, options);
-  context.meter.phase("read", path.empty() ? name : path);
-  const Task task = read_task(name, path, {.shots = options.shots, .limit = options.limit});
-  context.meter.check_cancelled();
+ChoiceTask prepare_choice_task(const std::string& name, std::span<const EvaluatedModel> models,
+                               const EvaluateOptions& options, std::span<const size_t> heads,
+                               Precision precision, int64_t threads) {
+  ChoiceTask prepared;
+  prepared.task =
+      read_task(name, data_path(name, options), {.shots = options.shots, .limit = options.limit});
   int64_t positions = models[0].graph.max_positions;
   for (const EvaluatedModel& model : models) {
     positions = std::min(positions, model.graph.max_positions);
   }
   const Tokenizer tokenizer = load_tokenizer(*models[0].source);
-  const PromptPlan plan = plan_prompts(
-      task, tokenizer, {.max_positions = positions, .reuse_prefix = options.reuse_prefix});
-  for (const PromptUnit& unit : plan.units) {
-    check_token_ids(unit.ids, models[0].graph.vocab_size, task.name, models[0].source->path());
+  prepared.plan = plan_prompts(prepared.task, tokenizer,
+                               {.max_positions = positions, .reuse_prefix = options.reuse_prefix});
+  for (const PromptUnit& unit : prepared.plan.units) {
+    check_token_ids(unit.ids, models[0].graph.vocab_size, prepared.task.name,
+                    models[0].source->path());
   }
-  context.meter.check_cancelled();
+  prepared.pass_bytes =
+      pass_bytes_of(models, prepared.plan, heads, precision, threads, options.max_memory);
+  return prepared;
+}
 
-  const std::vector<ChoiceScores> scores = scores_of(plan, context);
+ChoiceTaskRun run_choice_task(const ChoiceTask& prepared, const TaskContext& context) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::span<const EvaluatedModel> models = context.models;
+  const Task& task = prepared.task;
+  const PromptPlan& plan = prepared.plan;
+  const std::vector<ChoiceScores> scores = scores_of(prepared, context);
   ChoiceTaskRun run;
   std::vector<std::vector<ItemResult>> items;
   for (size_t m = 0; m < models.size(); ++m) {
     items.push_back(decide(task, plan, scores[m]));
     run.results.push_back(summarize(task, plan, items[m], scores[m]));
-    if (m > 0) compare(plan, items[m], items[0], run.results[m]);
+    if (m > 0) compare(task, plan, items[m], items[0], scores[m], scores[0], run.results[m]);
     run.clamps.push_back(scores[m].clamps);
   }
   run.report.name = task.name;
@@ -278,7 +303,7 @@ ChoiceTaskRun run_choice_task(const std::string& name, const TaskContext& contex
   run.report.prompt_tokens = plan.prompt_tokens;
   run.report.tokens_run = plan.tokens;
   run.report.method = describe_method(task, run.report.shots);
-  if (options.keep_samples) {
+  if (context.options.keep_samples) {
     run.report.samples_jsonl = samples_jsonl(task, plan, models, scores, items);
   }
   run.report.seconds =

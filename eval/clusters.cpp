@@ -13,7 +13,22 @@ Clusters Clusters::independent(size_t items) {
   return result;
 }
 
+double effective_number(std::span<const double> weights) {
+  double sum = 0;
+  double squares = 0;
+  for (const double weight : weights) {
+    sum += weight;
+    squares += weight * weight;
+  }
+  return squares > 0 ? sum * sum / squares : 0;
+}
+
 Clusters Clusters::by_group(std::span<const uint32_t> groups) {
+  Clusters result = between(groups);
+  return result.weights_.size() < 2 ? independent(groups.size()) : result;
+}
+
+Clusters Clusters::between(std::span<const uint32_t> groups) {
   Clusters result = independent(groups.size());
   std::unordered_map<uint32_t, uint32_t> dense;
   result.index_.reserve(groups.size());
@@ -24,7 +39,6 @@ Clusters Clusters::by_group(std::span<const uint32_t> groups) {
     result.index_.push_back(cluster);
     result.weights_[cluster] += 1;
   }
-  if (result.weights_.size() < 2) return independent(groups.size());
   return result;
 }
 

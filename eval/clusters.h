@@ -8,7 +8,8 @@
 //
 // The divisor 1 − w_g / W makes SE² unbiased for clusters of unequal size (Bell & McCaffrey 2002,
 // "CR2", for a mean); with equal clusters it is the usual G / (G − 1), and with one item a cluster
-// SE = s / √n. Intervals use Student's t with G − 1 degrees of freedom.
+// SE = s / √n. Intervals use Student's t with G − 1
+// degrees of freedom where clusters are equal, see effective_number().
 //
 // Clusters is a value: copyable; const use is safe from several threads. Sums are in double and in
 // order of items, so results do not depend on threads.
@@ -26,6 +27,11 @@
 
 namespace pare {
 
+/// W² / Σ w²: so many clusters of equal weight tell as much (Kish 1965, Survey Sampling). Their
+/// number where weights are equal; 0 without weight. Intervals take one less as their degrees of
+/// freedom: a few large clusters among many small ones know little of the spread.
+double effective_number(std::span<const double> weights);
+
 /// A partition of items 0 … size() − 1.
 class Clusters {
  public:
@@ -35,6 +41,9 @@ class Clusters {
   /// equal, the items are taken as independent: between one cluster there is no spread, and the
   /// result then speaks of that one subject.
   static Clusters by_group(std::span<const uint32_t> groups);
+  /// The same, but a single group stays one cluster, of which nothing is known but the mean: there
+  /// is no error and no interval.
+  static Clusters between(std::span<const uint32_t> groups);
   /// Each run of `length` items, as tokens in windows; the last may be shorter. One run only is
   /// taken as independent items, as above. REQUIRES: length > 0.
   static Clusters runs(size_t items, size_t length);
@@ -42,6 +51,8 @@ class Clusters {
   size_t size() const { return items_; }
   /// Number of clusters; of items where they are independent.
   size_t count() const { return index_.empty() ? items_ : weights_.size(); }
+  /// effective_number() of the clusters.
+  double effective_count() const { return clustered() ? effective_number(weights_) : items_; }
   /// False where every item stands for itself.
   bool clustered() const { return !index_.empty(); }
   /// Number of items of each cluster, in order of first appearance; one each if independent.

@@ -11,7 +11,7 @@
 namespace pare {
 namespace {
 
-Measured root_of(const Estimate& squares, size_t units, double confidence) {
+Measured root_of(const Estimate& squares, double units, double confidence) {
   Measured result;
   result.value = std::sqrt(squares.mean);
   if (result.value > 0) result.standard_error = squares.standard_error / (2 * result.value);
@@ -77,18 +77,18 @@ DistributionSummary summarize(std::span<const float> values, const Clusters& clu
                                            std::to_string(work.size()) +
                                            " is not finite; expected a number");
   }
+  const double units = clusters.effective_count();
   const Estimate mean = clustered_estimate(work, clusters);
-  result.mean = {mean.mean, mean.standard_error, t_interval(mean, result.clusters, confidence)};
+  result.mean = {mean.mean, mean.standard_error, t_interval(mean, units, confidence)};
   for (double& value : work) value *= value;
-  result.rms = root_of(clustered_estimate(work, clusters), result.clusters, confidence);
+  result.rms = root_of(clustered_estimate(work, clusters), units, confidence);
 
   std::vector<float> ascending(values.begin(), values.end());
   std::sort(ascending.begin(), ascending.end());
   const auto n = static_cast<double>(result.n);
   const double miss = 0.5 * (1 - confidence);
-  const double t = result.clusters < 2
-                       ? 0
-                       : student_t_quantile(1 - miss, static_cast<double>(result.clusters - 1));
+  const double t =
+      result.clusters < 2 ? 0 : student_t_quantile(1 - miss, std::max(units - 1, 0.05));
   const double z = normal_quantile(1 - miss);
   const double shrink = clusters.clustered() ? z * z / (t * t) : 1;
   for (const double p : probabilities) {

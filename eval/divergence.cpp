@@ -49,7 +49,8 @@ Measured share(const std::vector<uint8_t>& counts, double whole, const Clusters&
   std::vector<double> values(counts.begin(), counts.end());
   for (double& value : values) value /= whole;
   const Estimate estimate = clustered_estimate(values, clusters);
-  Measured result{estimate.mean, estimate.standard_error, t_interval(estimate, clusters.count())};
+  Measured result{estimate.mean, estimate.standard_error,
+                  t_interval(estimate, clusters.effective_count())};
   if (result.interval) {
     result.interval->lower = std::max(0.0, result.interval->lower);
     result.interval->upper = std::min(1.0, result.interval->upper);
@@ -91,7 +92,7 @@ class Slicer {
 
  private:
   static DivergenceSlice summarize(const Slice& slice, const std::string& name) {
-    const Clusters clusters = Clusters::by_group(slice.clusters);
+    const Clusters clusters = Clusters::between(slice.clusters);
     const PerplexityComparison comparison =
         compare_losses(slice.scores.nll, slice.base_nll, clusters);
     const Estimate kl = clustered_estimate(widened(slice.scores.kl), clusters);
@@ -100,7 +101,7 @@ class Slicer {
     result.tokens = static_cast<int64_t>(slice.base_nll.size());
     result.base_ppl = comparison.base_perplexity.value;
     result.ppl_ratio = comparison.ratio;
-    result.kl_mean = {kl.mean, kl.standard_error, t_interval(kl, clusters.count())};
+    result.kl_mean = {kl.mean, kl.standard_error, t_interval(kl, clusters.effective_count())};
     result.top1_agreement = share(slice.scores.same_top, 1, clusters);
     return result;
   }
@@ -187,7 +188,7 @@ Histogram kl_histogram(const std::vector<float>& kl) {
 }
 
 PerplexityResult summarize_baseline(const TokenScores& baseline, const ScoredWindows& text) {
-  const Clusters clusters = Clusters::by_group(cluster_of_scores(text));
+  const Clusters clusters = Clusters::between(cluster_of_scores(text));
   PerplexityResult result;
   describe_size(text, result);
   result.ppl = compare_losses(baseline.nll, baseline.nll, clusters).perplexity;
@@ -197,7 +198,7 @@ PerplexityResult summarize_baseline(const TokenScores& baseline, const ScoredWin
 PerplexityResult summarize_candidate(const TokenScores& candidate, const TokenScores& baseline,
                                      const ScoredWindows& text, const ScoreClasses& classes) {
   const std::vector<uint32_t> groups = cluster_of_scores(text);
-  const Clusters clusters = Clusters::by_group(groups);
+  const Clusters clusters = Clusters::between(groups);
   const PerplexityComparison comparison = compare_losses(candidate.nll, baseline.nll, clusters);
   PerplexityResult result;
   describe_size(text, result);
@@ -208,7 +209,11 @@ PerplexityResult summarize_candidate(const TokenScores& candidate, const TokenSc
   result.correlation = comparison.correlation;
   result.divergence = diverge(candidate, baseline, text, classes, groups, clusters);
   VerdictInput input = verdict_input(comparison);
-  if (!clusters.clustered()) input.items = "tokens";
+  input.n = static_cast<size_t>(text.windows.count);
+  if (text.windows_per_cluster > 1) {
+    input.clusters = comparison.windows;
+    input.cluster_name = "stretches that share no context";
+  }
   result.verdict = verdict(input).sentence;
   return result;
 }

@@ -6,6 +6,7 @@
 
 #include "core/process_memory.h"
 #include "core/progress_meter.h"
+#include "core/sha256.h"
 #include "core/thread_pool.h"
 #include "eval/choice_task.h"
 #include "eval/conventions.h"
@@ -17,7 +18,6 @@
 #include "eval/perplexity_task.h"
 #include "eval/precision.h"
 #include "eval/tasks/task.h"
-#include "kernels/matmul.h"
 #include "pare/error.h"
 #include "pare/evaluate.h"
 
@@ -98,16 +98,29 @@ class Evaluation {
     heads_ = shared_heads(models_);
     clamps_.resize(models_.size());
     report_.precision = options_.precision;
-    report_.kernel = precision_ == Precision::kF32 ? "f32 openblas" : matmul_kernels();
+    report_.kernel = kernel_names(precision_);
     for (const std::string& warning : model_warnings(models_)) warn(warning);
     for (size_t m = 1; options_.by_layer && m < models_.size(); ++m) {
       require_same_layers(models_[0], models_[m]);
     }
-    read_texts();
+    prepare_tasks();
+    if (options_.by_layer) require_layer_memory();
     describe_models();
+    const size_t parts = options_.tasks.size() + (options_.by_layer ? models_.size() - 1 : 0);
+    size_t part = 0;
     size_t text = 0;
+    size_t questions = 0;
     for (const std::string& task : options_.tasks) {
-      is_perplexity_task(task) ? measure_perplexity(texts_[text++]) : answer_questions(task);
+      meter_.begin_part(part++, parts);
+      if (is_perplexity_task(task)) {
+        measure_perplexity(texts_[text++]);
+      } else {
+        answer_questions(questions_[questions++]);
+      }
+    }
+    for (size_t m = 1; options_.by_layer && m < models_.size(); ++m) {
+      meter_.begin_part(part++, parts);
+      measure_layers(m);
     }
     report_clamps();
     for (const std::string& warning : cache_.take_warnings()) warn(warning);
@@ -128,18 +141,32 @@ class Evaluation {
   }
 
   // Before the models are read for their digests: what cannot work fails early.
-  void read_texts() {
+  void prepare_tasks() {
     for (const std::string& name : options_.tasks) {
-      if (!is_perplexity_task(name)) continue;
-      meter_.phase("read", options_.text);
+      const auto threads = static_cast<int64_t>(pool_->size());
+      meter_.phase("read", is_perplexity_task(name) ? options_.text : name);
       meter_.check_cancelled();
-      texts_.push_back(prepare_perplexity_task(name, models_, options_, heads_, precision_,
-                                               static_cast<int64_t>(pool_->size())));
+      if (!is_perplexity_task(name)) {
+        questions_.push_back(
+            prepare_choice_task(name, models_, options_, heads_, precision_, threads));
+        require_other_name(questions_.back().task.name);
+        continue;
+      }
+      texts_.push_back(
+          prepare_perplexity_task(name, models_, options_, heads_, precision_, threads));
+      for (const std::string& warning : texts_.back().warnings) warn(warning);
       const PerplexityText& text = texts_.back().text;
       for (const std::string& warning :
            text_warnings(models_, text.scored.windows, options_.text, text.sha256)) {
         warn(warning);
       }
+    }
+  }
+
+  void require_other_name(const std::string& name) const {
+    const auto known = [&](const auto& task) { return task.task.name == name; };
+    if (std::count_if(questions_.begin(), questions_.end(), known) > 1) {
+      usage("two tasks are called " + name + "; give one of the files another name");
     }
   }
 
@@ -170,12 +197,11 @@ class Evaluation {
       clamps_[m].add(run.clamps[m]);
     }
     report_.tasks.push_back(std::move(run.report));
-    if (options_.by_layer && report_.candidates.front().layers.empty()) measure_layers(task);
   }
 
-  // On whole windows, evenly spread over the text.
-  void measure_layers(const PerplexityTask& task) {
-    const ScoredWindows& text = task.text.scored;
+  // On whole windows of the first text, evenly spread over it.
+  TokenWindows layer_windows() const {
+    const ScoredWindows& text = texts_.front().text.scored;
     const int64_t length = text.windows.length;
     std::vector<int64_t> whole;
     for (int64_t window = 0; window < text.windows.count; ++window) {
@@ -187,24 +213,70 @@ class Evaluation {
     for (int64_t i = 0; i < count; ++i) {
       chosen.push_back(whole[static_cast<size_t>(i * available / count)]);
     }
-    const TokenWindows windows = select_windows(text, chosen).windows;
-    constexpr int64_t kHiddenBytes = int64_t{4} << 30;
-    const int64_t limit = options_.max_memory;
-    const LayerErrorSetup setup{
-        .precision = precision_,
-        .hidden_bytes = limit > 0 ? limit - task.plan.fixed_bytes : kHiddenBytes};
-    for (size_t m = 1; m < models_.size(); ++m) {
-      result(m).layers = layer_errors(models_[0], models_[m], windows, setup, *pool_, meter_);
-      result(m).layer_tokens = count * (length - 1);
-    }
+    TokenWindows windows = select_windows(text, chosen).windows;
+    windows.ids_sha256 = sha256_hex(std::as_bytes(std::span<const int32_t>(windows.ids)));
+    return windows;
   }
 
-  void answer_questions(const std::string& task) {
+  LayerErrorSetup layer_setup() const {
+    constexpr int64_t kHiddenBytes = int64_t{4} << 30;
+    const int64_t limit = options_.max_memory;
+    return {.precision = precision_,
+            .hidden_bytes = limit > 0 ? limit - texts_.front().plan.fixed_bytes : kHiddenBytes};
+  }
+
+  void require_layer_memory() const {
+    const int64_t least = least_hidden_bytes(models_[0], layer_windows());
+    const int64_t missing = least - layer_setup().hidden_bytes;
+    if (missing <= 0) return;
+    throw Error(ErrorCode::kLimitExceeded,
+                "errors by layer need " + std::to_string(options_.max_memory + missing) +
+                    " bytes of memory, the limit is " + std::to_string(options_.max_memory) +
+                    ": raise it, or take fewer threads or shorter windows");
+  }
+
+  void measure_layers(size_t m) {
+    const TokenWindows windows = layer_windows();
+    const std::vector<size_t> pair = {0, m};
+    const std::string description =
+        describe_scores(context(), "errors by layer", pair, windows.ids_sha256,
+                        "windows of " + std::to_string(windows.length));
+    if (!load_layers(description, result(m).layers)) {
+      result(m).layers =
+          layer_errors(models_[0], models_[m], windows, layer_setup(), *pool_, meter_);
+      store_layers(description, result(m).layers);
+    }
+    result(m).layer_tokens = windows.count * (windows.length - 1);
+  }
+
+  // In the cache as the JSON of a report that has nothing else.
+  bool load_layers(const std::string& description, std::vector<LayerError>& layers) {
+    std::vector<char> text;
+    StateView state;
+    state.add_any(text);
+    if (!cache_.load(description, state)) return false;
+    layers = evaluate_report_from_json({text.begin(), text.end()}, options_.cache)
+                 .candidates.at(0)
+                 .layers;
+    return true;
+  }
+
+  void store_layers(const std::string& description, const std::vector<LayerError>& layers) {
+    if (!cache_.enabled()) return;
+    EvaluateReport report;
+    report.precision = options_.precision;
+    report.candidates.resize(1);
+    report.candidates[0].layers = layers;
+    const std::string json = to_json(report, false);
+    std::vector<char> text(json.begin(), json.end());
+    StateView state;
+    state.add_any(text);
+    cache_.store(description, state);
+  }
+
+  void answer_questions(const ChoiceTask& task) {
     ChoiceTaskRun run = run_choice_task(task, context());
     const std::string& name = run.report.name;
-    if (report_.baseline.choices.contains(name)) {
-      usage("two tasks are called " + name + "; give one of the files another name");
-    }
     for (size_t m = 0; m < models_.size(); ++m) {
       result(m).choices[name] = std::move(run.results[m]);
       clamps_[m].add(run.clamps[m]);
@@ -231,6 +303,7 @@ class Evaluation {
   std::optional<ThreadPool> pool_;
   std::vector<size_t> heads_;
   std::vector<PerplexityTask> texts_;
+  std::vector<ChoiceTask> questions_;
   std::vector<ClampCount> clamps_;
   EvaluateReport report_;
 };

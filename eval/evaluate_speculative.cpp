@@ -11,7 +11,6 @@
 #include "eval/model_warnings.h"
 #include "eval/precision.h"
 #include "eval/speculative.h"
-#include "kernels/matmul.h"
 #include "pare/error.h"
 #include "pare/speculative.h"
 
@@ -135,7 +134,7 @@ class SpeculativeEvaluation {
     describe_models();
     measure(setup);
     report_.precision = options_.precision;
-    report_.kernel = precision_ == Precision::kF32 ? "f32 openblas" : matmul_kernels();
+    report_.kernel = kernel_names(precision_);
     report_.peak_rss_bytes = peak_resident_bytes();
     report_.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();

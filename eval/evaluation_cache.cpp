@@ -37,8 +37,7 @@ struct Header {
   std::streamoff data = 0;
 };
 
-std::optional<Header> check_entry(std::ifstream& file, const std::string& path,
-                                  const std::string& description) {
+std::optional<Header> check_entry(std::ifstream& file, const std::string& description) {
   std::array<char, 8> magic{};
   uint64_t bytes = 0;
   if (!read_exactly(file, magic.data(), magic.size()) || magic != kMagic ||
@@ -58,10 +57,15 @@ std::optional<Header> check_entry(std::ifstream& file, const std::string& path,
     return std::nullopt;
   }
   header.data = static_cast<std::streamoff>(magic.size() + sizeof bytes + text.size());
-  uint64_t left = fs::file_size(path) - static_cast<uint64_t>(header.data);
-  for (const uint64_t size : header.sizes) {
-    if (size > left) return std::nullopt;
-    left -= size;
+  // Of the file that is open: another process may have put one in its place, or removed it.
+  file.seekg(0, std::ios::end);
+  const std::streamoff size = file.tellg();
+  if (size < header.data) return std::nullopt;
+  uint64_t left = static_cast<uint64_t>(size - header.data);
+  file.seekg(header.data);
+  for (const uint64_t array : header.sizes) {
+    if (array > left) return std::nullopt;
+    left -= array;
   }
   if (left != 0) return std::nullopt;
   Sha256 hash;
@@ -97,7 +101,7 @@ bool EvaluationCache::load(const std::string& description, const StateView& stat
   const std::string path = path_of(description);
   std::ifstream file(path, std::ios::binary);
   if (!file) return false;
-  const std::optional<Header> header = check_entry(file, path, description);
+  const std::optional<Header> header = check_entry(file, description);
   const auto fits = [&] {
     if (header->sizes.size() != state.arrays_.size()) return false;
     for (size_t i = 0; i < header->sizes.size(); ++i) {
@@ -141,9 +145,10 @@ void EvaluationCache::store(const std::string& description, const StateView& sta
     file.commit();
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kWriteFailed) throw;
-    writable_ = false;
-    warnings_.push_back(std::string("W-CACHE: ") + error.what() +
-                        "; the rest of this evaluation is not kept");
+    // One may be in the way of another process; a disk that is full stays so.
+    constexpr int kMostFailures = 3;
+    warnings_.push_back(std::string("W-CACHE: ") + error.what() + "; this part is not kept");
+    if (++failures_ >= kMostFailures) writable_ = false;
   }
 }
 

@@ -3,8 +3,9 @@
 // An entry is some arrays of bytes under a description, JSON text of all that they follow from:
 // digests of models and tokens, arithmetic, kernels, pare's version. Its file carries description
 // and digest, so an entry is found whole and for exactly this description, or not at all. Nothing
-// that goes wrong here spoils an evaluation: a damaged entry is made again, a full disk ends the
-// storing, and either is a warning. Several processes may share a folder. Not thread-safe.
+// that goes wrong here spoils an evaluation: a damaged entry is made again, what cannot be
+// written is not kept, and either is a warning. Several processes may share a folder. Not
+// thread-safe.
 //
 //   EvaluationCache cache(options.cache);
 //   StateView scores;
@@ -77,6 +78,7 @@ class EvaluationCache {
 
   std::string folder_;
   bool writable_ = true;
+  int failures_ = 0;
   std::vector<std::string> warnings_;
 };
 

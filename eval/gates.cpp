@@ -17,6 +17,10 @@ std::string number(double value) {
 
 std::string percent(double value) { return number(100 * value) + " %"; }
 
+std::optional<double> upper(const Measured& figure) {
+  return figure.interval ? std::optional<double>(figure.interval->upper) : std::nullopt;
+}
+
 // What a gate looks at: a figure that is worse the larger it is.
 struct Judged {
   std::string figure;
@@ -45,15 +49,12 @@ class Judge {
     failed.message =
         "\"" + candidate_.name + "\" on " + task + ": " + judged.figure + " " +
         (found ? "may be as large as " + shown(*found) + " (" + shown(judged.value) + " measured)"
-               : "is " + shown(judged.value) + ", of too few windows for an interval") +
+               : "is " + shown(judged.value) + ", of too few items for an interval") +
         ", " + gate + " allows " + shown(limit);
     failed_.push_back(std::move(failed));
   }
 
   void judge(const std::string& task, const PerplexityResult& result, const Gates& gates) {
-    const auto upper = [](const Measured& figure) {
-      return figure.interval ? std::optional<double>(figure.interval->upper) : std::nullopt;
-    };
     const bool identical = result.divergence.kl_max == 0 && result.ratio.value == 1;
     const std::optional<double> ratio = upper(result.ratio);
     if (gates.max_loss) {
@@ -87,8 +88,8 @@ class Judge {
     if (!gates.max_loss) return;
     judge("max_loss", task,
           {.figure = "the loss of accuracy",
-           .value = 0 - result.relative,
-           .upper = 0 - result.relative_lower,
+           .value = result.relative_loss.value,
+           .upper = upper(result.relative_loss),
            .as_percent = true},
           *gates.max_loss);
   }

@@ -45,7 +45,7 @@ void widen(std::optional<Interval>& interval, const Interval& other) {
   interval->upper = std::max(interval->upper, other.upper);
 }
 
-Measured measured(const Estimate& estimate, size_t units, double confidence) {
+Measured measured(const Estimate& estimate, double units, double confidence) {
   return {estimate.mean, estimate.standard_error, t_interval(estimate, units, confidence)};
 }
 
@@ -85,7 +85,7 @@ Measured relative_change(std::span<const double> right, std::span<const double> 
   Estimate estimate = clustered_estimate(linear, clusters);
   // From counts, so that equal accuracies give exactly 0.
   estimate.mean = comparison.difference.value / base;
-  return measured(estimate, clusters.count(), comparison.confidence);
+  return measured(estimate, clusters.effective_count(), comparison.confidence);
 }
 
 }  // namespace
@@ -134,10 +134,12 @@ Interval paired_score_interval(size_t lost, size_t gained, size_t n, double conf
   return {end(-1), end(1)};
 }
 
-std::optional<Interval> t_interval(const Estimate& estimate, size_t units, double confidence) {
+std::optional<Interval> t_interval(const Estimate& estimate, double units, double confidence) {
   check_confidence(confidence);
-  if (units < 2) return std::nullopt;
-  const double t = student_t_quantile(0.5 + 0.5 * confidence, static_cast<double>(units - 1));
+  // Below a twentieth of a degree of freedom the interval is the whole line.
+  constexpr double kLeastUnits = 1.05;
+  if (units < kLeastUnits) return std::nullopt;
+  const double t = student_t_quantile(0.5 + 0.5 * confidence, units - 1);
   const double half = t * estimate.standard_error;
   return Interval{estimate.mean - half, estimate.mean + half};
 }
@@ -175,7 +177,8 @@ AccuracyComparison compare_accuracy(std::span<const uint8_t> right,
 
   const Interval score = paired_score_interval(result.lost, result.gained, result.n, confidence);
   const bool few = result.lost + result.gained < kFewFlips;
-  result.difference = measured(clustered_estimate(change, clusters), result.clusters, confidence);
+  result.difference =
+      measured(clustered_estimate(change, clusters), clusters.effective_count(), confidence);
   if (!result.clustered) result.difference.interval = score;
   if (few) widen(result.difference.interval, score);
   result.relative = relative_change(candidate, base, result, clusters);
@@ -200,9 +203,11 @@ MeanComparison compare_means(std::span<const double> values, std::span<const dou
   result.clusters = clusters.count();
   result.confidence = confidence;
   result.base_mean =
-      measured(clustered_estimate(base_values, clusters), result.clusters, confidence);
-  result.mean = measured(clustered_estimate(values, clusters), result.clusters, confidence);
-  result.difference = measured(clustered_estimate(change, clusters), result.clusters, confidence);
+      measured(clustered_estimate(base_values, clusters), clusters.effective_count(), confidence);
+  result.mean =
+      measured(clustered_estimate(values, clusters), clusters.effective_count(), confidence);
+  result.difference =
+      measured(clustered_estimate(change, clusters), clusters.effective_count(), confidence);
   return result;
 }
 
@@ -235,13 +240,14 @@ PerplexityComparison compare_perplexity(std::span<const double> window_losses,
   result.windows = weights.size();
   if (result.windows == 0) return result;
 
+  const double units = effective_number(weights);
   const Estimate loss = estimate_between(sums, weights);
   const Estimate base = estimate_between(base_sums, weights);
   // Directly from differences: var + var − 2 covariance would cancel all digits of a small change.
   const Estimate log_ratio = estimate_between(change, weights);
-  result.perplexity = exponential(measured(loss, result.windows, confidence));
-  result.base_perplexity = exponential(measured(base, result.windows, confidence));
-  result.log_ratio = measured(log_ratio, result.windows, confidence);
+  result.perplexity = exponential(measured(loss, units, confidence));
+  result.base_perplexity = exponential(measured(base, units, confidence));
+  result.log_ratio = measured(log_ratio, units, confidence);
   result.ratio = exponential(result.log_ratio);
 
   const auto variance = [](const Estimate& e) { return e.standard_error * e.standard_error; };
@@ -257,7 +263,7 @@ PerplexityComparison compare_perplexity(std::span<const double> window_losses,
   }
   Estimate difference = estimate_between(linear, weights);
   difference.mean = result.perplexity.value - result.base_perplexity.value;
-  result.difference = measured(difference, result.windows, confidence);
+  result.difference = measured(difference, units, confidence);
   return result;
 }
 

@@ -33,8 +33,9 @@ Interval wilson_interval(size_t right, size_t n, double confidence = kConfidence
 Interval paired_score_interval(size_t lost, size_t gained, size_t n,
                                double confidence = kConfidence);
 
-/// value ± t · error with `units` − 1 degrees of freedom; absent where units < 2.
-std::optional<Interval> t_interval(const Estimate& estimate, size_t units,
+/// value ± t · error with `units` − 1 degrees of freedom; absent where that is nothing. See
+/// effective_number() for units that are not equal.
+std::optional<Interval> t_interval(const Estimate& estimate, double units,
                                    double confidence = kConfidence);
 
 /// Two models' answers to the same n questions.
@@ -56,7 +57,8 @@ struct AccuracyComparison {
 };
 
 /// Compares answers, nonzero = right. The interval of the difference is Tango's where questions are
-/// independent, and Student's t between clusters otherwise; that of the relative change is
+/// independent, and Student's t between clusters (with the degrees of
+/// freedom of effective_number()) otherwise; that of the relative change is
 /// Student's t by the delta method. As spread cannot be estimated from a handful of flips, these
 /// two t intervals are widened to include Tango's where fewer than ten questions flip.
 /// REQUIRES: both spans and the clusters are of equal size.

@@ -107,7 +107,7 @@ Measured JsonNode::measured(const std::string& key) const {
   Measured figure;
   figure.value = at(key).number();
   const JsonNode error = at(key + "_se");
-  figure.standard_error = error.number();
+  if (!error.is_null()) figure.standard_error = error.number();
   if (figure.standard_error < 0) error.fail_type("a number that is not negative");
   const JsonNode interval = at(key + "_ci");
   if (!interval.is_null()) figure.interval = interval.interval();

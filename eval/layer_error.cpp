@@ -69,7 +69,8 @@ class Measurement {
     for (size_t i = 0; i < errors_.size(); ++i) {
       const Estimate mean = clustered_estimate(kl_[i], Clusters::independent(kl_[i].size()));
       // A single window says nothing about the spread between windows.
-      errors_[i].kl_mean = {mean.mean, mean.standard_error, t_interval(mean, kl_[i].size())};
+      errors_[i].kl_mean = {mean.mean, mean.standard_error,
+                            t_interval(mean, static_cast<double>(kl_[i].size()))};
       errors_[i].sqnr_db = output_[i].decibel();
     }
     return std::move(errors_);

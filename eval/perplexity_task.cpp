@@ -6,15 +6,13 @@
 #include "eval/divergence.h"
 #include "eval/perplexity.h"
 #include "eval/token_class.h"
+#include "pare/error.h"
 
 namespace pare {
 namespace {
 
-// Empty where the baseline has no tokenizer: token ids then mean nothing.
-ScoreClasses classes_of_scores(const EvaluatedModel& baseline, const ScoredWindows& text) {
+ScoreClasses classes_of_scores(const Tokenizer& tokenizer, const ScoredWindows& text) {
   ScoreClasses classes;
-  if (!baseline.source->text_files().contains("tokenizer.json")) return classes;
-  const Tokenizer tokenizer = load_tokenizer(*baseline.source);
   TokenClasses known(tokenizer);
   classes.reserve(text.scores());
   for (size_t window = 0; window < text.ranges.size(); ++window) {
@@ -41,8 +39,12 @@ std::vector<TokenScores> scores_of(const PerplexityTask& task, const TaskContext
   const std::string& ids = text.windows.ids_sha256;
   const std::string& method = task.text.method;
   const auto description = [&](size_t m) {
+    if (m == 0) {
+      const std::vector<size_t> baseline = {0};
+      return describe_scores(context, "losses of a baseline", baseline, ids, method);
+    }
     const std::vector<size_t> pair = {0, m};
-    return describe_scores(context, "perplexity", pair, ids, method);
+    return describe_scores(context, "comparison with a baseline", pair, ids, method);
   };
   std::vector<TokenScores> scores = allocate_scores(context.models.size(), text.scores());
   std::vector<size_t> missing;
@@ -105,6 +107,14 @@ PerplexityTask prepare_perplexity_task(const std::string& name,
                            .threads = threads,
                            .text_tokens = task.text.text_tokens},
                           options.max_memory);
+  // Without a tokenizer token ids mean nothing; one that is of no use takes nothing but this view.
+  if (models.size() < 2 || !models[0].source->text_files().contains("tokenizer.json")) return task;
+  try {
+    task.classes = classes_of_scores(load_tokenizer(*models[0].source), task.text.scored);
+  } catch (const Error& error) {
+    task.warnings.push_back(std::string("W-CLASSES: divergence by class of token is left out: ") +
+                            error.what());
+  }
   return task;
 }
 
@@ -113,12 +123,10 @@ PerplexityTaskRun run_perplexity_task(const PerplexityTask& task, const TaskCont
   const std::span<const EvaluatedModel> models = context.models;
   const ScoredWindows& text = task.text.scored;
   const std::vector<TokenScores> scores = scores_of(task, context);
-  const ScoreClasses classes =
-      models.size() > 1 ? classes_of_scores(models[0], text) : ScoreClasses{};
   PerplexityTaskRun run;
   for (size_t m = 0; m < models.size(); ++m) {
     run.results.push_back(m == 0 ? summarize_baseline(scores[0], text)
-                                 : summarize_candidate(scores[m], scores[0], text, classes));
+                                 : summarize_candidate(scores[m], scores[0], text, task.classes));
     run.results.back().method = task.text.method;
     run.clamps.push_back(scores[m].clamps);
   }

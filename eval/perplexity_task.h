@@ -22,6 +22,8 @@ struct PerplexityTask {
   std::string name;
   PerplexityText text;
   MemoryPlan plan;
+  std::vector<uint8_t> classes;       ///< Of each score's token; empty where they are unknown.
+  std::vector<std::string> warnings;  ///< For the report.
 };
 
 /// Reads the text and plans memory, so that what cannot work fails before anything runs. Throws as

@@ -8,6 +8,9 @@
 
 namespace pare {
 
+/// Names of all kernels that results depend on in their last digits, for reports.
+std::string kernel_names(Precision precision);
+
 /// "bf16" or "fp32". Throws Error(kUsage).
 inline Precision parse_precision(const std::string& name) {
   if (name == "bf16") return Precision::kBf16;

@@ -34,6 +34,20 @@ std::vector<EvaluateReport> read_file(const std::string& path) {
   return result;
 }
 
+// What must be equal for rows of one task to be compared. Token ids differ between tokenizers, the
+// data and how much of it was taken must not.
+std::string measured_how(const EvaluateReport& report, const TaskReport& task) {
+  std::string text = task.data_sha256 + " " + task.method + " " + report.precision;
+  if (task.questions) {
+    text += " " + std::to_string(report.baseline.choices.at(task.name).accuracy.n);
+  } else if (task.ctx > 0) {
+    text += task.windows * task.ctx < task.text_tokens - 2 * task.ctx
+                ? " " + std::to_string(task.windows)
+                : " whole";
+  }
+  return text;
+}
+
 // By name: who had it first, and its digest.
 class Digests {
  public:
@@ -64,8 +78,7 @@ std::vector<EvaluateReport> read_reports(const std::vector<std::string>& paths) 
              " are different models");
       }
       for (const TaskReport& task : report.tasks) {
-        // Token ids differ between tokenizers, the data must not.
-        files = data.differs(task.name, task.data_sha256 + task.method, path);
+        files = data.differs(task.name, measured_how(report, task), path);
         if (files.empty()) continue;
         warn("W-DATA: " + files + ": task " + task.name +
              " was measured on different data or in another way; its rows cannot be compared");

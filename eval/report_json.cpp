@@ -64,13 +64,11 @@ Json choice_json(const ChoiceResult& result, bool candidate) {
   for (const auto& [name, accuracy] : result.categories) {
     json["categories"][name] = accuracy_json(accuracy);
   }
-  if (result.target_ppl > 0) json["target_ppl"] = result.target_ppl;
+  if (result.target_ppl.value > 0) add_figure(json, "target_ppl", result.target_ppl);
   if (!candidate) return json;
-  json["difference"] = result.difference;
-  json["difference_ci"] = {result.difference_lower, result.difference_upper};
-  // A loss is positive.
-  json["relative_loss"] = 0.0 - result.relative;
-  json["relative_loss_ci"] = {0.0 - result.relative_upper, 0.0 - result.relative_lower};
+  if (result.target_ppl.value > 0) add_figure(json, "target_ppl_ratio", result.target_ppl_ratio);
+  add_figure(json, "difference", result.difference);
+  add_figure(json, "relative_loss", result.relative_loss);
   json["flips"] = {{"lost", result.lost}, {"gained", result.gained}};
   json["mcnemar_p"] = result.mcnemar_p;
   json["verdict"] = result.verdict;

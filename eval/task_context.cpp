@@ -2,10 +2,16 @@
 
 #include <nlohmann/json.hpp>
 
-#include "kernels/matmul.h"
+#include "eval/precision.h"
 #include "pare/version.h"
 
 namespace pare {
+namespace {
+
+// To be raised whenever the same inputs would give other scores than before.
+constexpr int kScoringRevision = 1;
+
+}  // namespace
 
 std::string describe_scores(const TaskContext& context, const std::string& kind,
                             std::span<const size_t> models, const std::string& ids_sha256,
@@ -17,8 +23,9 @@ std::string describe_scores(const TaskContext& context, const std::string& kind,
                         {"ids_sha256", ids_sha256},
                         {"more", more},
                         {"precision", context.options.precision},
-                        {"kernel", matmul_kernels()},
-                        {"version", version()}}
+                        {"kernel", kernel_names(context.precision)},
+                        {"version", version()},
+                        {"revision", kScoringRevision}}
       .dump();
 }
 

@@ -73,10 +73,9 @@ std::string certain(const Words& words, const std::string& direction, double val
                     double farther) {
   const double half = 0.5 * (farther - nearer);
   const int decimals = decimals_for(half, nearer);
-  return "a " + direction + " of " + fixed(value, decimals) + words.sign + " ± " +
-         rounded_up(half, decimals) + words.sign + words.quantity + ": between " +
-         rounded_down(nearer, decimals) + words.sign + " and " + rounded_up(farther, decimals) +
-         words.sign + words.level + " (" + words.size + ")";
+  return "a " + direction + " of " + fixed(value, decimals) + words.sign + words.quantity +
+         ": between " + rounded_down(nearer, decimals) + words.sign + " and " +
+         rounded_up(farther, decimals) + words.sign + words.level + " (" + words.size + ")";
 }
 
 /// How many items would bring the interval's half width down to the margin, to two digits.

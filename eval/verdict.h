@@ -5,7 +5,7 @@
 //
 //   no loss detectable at n = 13,795 questions; a loss above 0.31 percentage points of accuracy is
 //     excluded at 95 %
-//   a loss of 0.52 % ± 0.22 % of the baseline's accuracy: between 0.31 % and 0.74 % at 95 %
+//   a loss of 0.52 % of the baseline's accuracy: between 0.31 % and 0.74 % at 95 %
 //     (n = 13,795 questions)
 //   undecided at n = 200 questions: …
 //

@@ -271,6 +271,22 @@ class Checkpoint final : public WeightSource {
   }
   const Shard& shard(const Placed& placed) const { return *shards_[placed.shard]; }
 
+  /// What decides how the codes of a compressed weight multiply, which their bytes do not say.
+  static std::string arithmetic_of(const StoredDataset& part, const std::string& shown) {
+    if (!part.attributes.contains("scheme")) return "";
+    std::string text;
+    for (const char* name : {"scheme", "packing", "activation"}) {
+      text += " " + text_attribute(part.attributes, name, shown);
+    }
+    for (const char* name : {"group_size", "symmetric"}) {
+      text += " " + std::to_string(number_attribute(part.attributes, name, shown));
+    }
+    if (part.attributes.contains("mask_encoding")) {
+      text += " " + text_attribute(part.attributes, "mask_encoding", shown);
+    }
+    return text;
+  }
+
   /// Over the hashes that the file states, each of which is recomputed on the way: the digest names
   /// what was evaluated, so that it must not be that of another payload.
   std::string compute_sha256() const {
@@ -280,7 +296,8 @@ class Checkpoint final : public WeightSource {
       for (const StoredDataset* part : placed.entry.parts()) {
         const std::string shown = shard(placed).file.path() + ": tensor \"" + part->name + "\"";
         hash.update(part->name + " " + text_attribute(part->attributes, "dtype", shown) + " " +
-                    shape_text(part->shape) + " " + check_sha256(shard(placed), *part) + "\n");
+                    shape_text(part->shape) + " " + check_sha256(shard(placed), *part) +
+                    arithmetic_of(*part, shown) + "\n");
       }
     }
     return hash.finish();

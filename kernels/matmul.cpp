@@ -248,11 +248,11 @@ std::string matmul_kernels() {
                           {{256, 256}, type == Type::s8 ? Type::s32 : Type::f32, Tag::ab})
           ->kernel;
     } catch (const dnnl::error&) {
-      return "openblas f32";
+      return sgemm_kernels();
     }
   };
   return "bf16 " + kernel(Type::bf16) + ", int8 " +
-         (int8_is_exact() ? kernel(Type::s8) : "openblas f32");
+         (int8_is_exact() ? kernel(Type::s8) : sgemm_kernels());
 }
 
 }  // namespace pare

@@ -11,6 +11,8 @@ void use_single_threaded_blas() {
   std::call_once(once, [] { openblas_set_num_threads(1); });
 }
 
+std::string sgemm_kernels() { return std::string("openblas ") + openblas_get_corename(); }
+
 void sgemm(const SgemmShape& shape, const float* a, const float* b, float* c) {
   use_single_threaded_blas();
   cblas_sgemm(CblasRowMajor, shape.transpose_a ? CblasTrans : CblasNoTrans,

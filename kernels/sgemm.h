@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace pare {
 
@@ -20,6 +21,9 @@ struct SgemmShape {
 
 /// c = alpha × a b + beta × c, row-major. Safe from several threads.
 void sgemm(const SgemmShape& shape, const float* a, const float* b, float* c);
+
+/// The kernels that sgemm() runs, such as "openblas SkylakeX": they decide the last digits.
+std::string sgemm_kernels();
 
 /// Keeps OpenBLAS from starting threads of its own; called by sgemm(), and by whoever calls LAPACK
 /// directly. OpenBLAS has one such setting for the whole process.

@@ -249,6 +249,12 @@ void scale_to_f32(std::span<const int32_t> in, std::span<const float> column_sca
   (in.data(), column_scale.data(), column_scale.size() == 1, row_scale, in.size(), out.data());
 }
 
+std::string vector_kernels() {
+  // Better instruction sets have lower bits.
+  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
+  return hwy::TargetName(usable & -usable);
+}
+
 void rotate_half(std::span<float> head, std::span<const float> cosine,
                  std::span<const float> sine) {
   assert(cosine.size() == sine.size() && 2 * cosine.size() <= head.size());

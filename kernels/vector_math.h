@@ -16,8 +16,12 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 namespace pare {
+
+/// The instruction set that these functions use here, such as "AVX3_ZEN4".
+std::string vector_kernels();
 
 /// Sum of x², taken in double: the float nearest to the exact sum, or its neighbour. 0 for an empty
 /// span.

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <span>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -54,8 +55,9 @@ auto with_progress(const EvaluationCommand& command, Work work) {
     throw Error(ErrorCode::kInterrupted,
                 command.options.cache.empty()
                     ? std::string("interrupted; no report was written")
-                    : fmt::format("interrupted; no report was written, the same command goes on "
-                                  "from what {} holds",
+                    : fmt::format("interrupted; no report was written. The same command goes on "
+                                  "from the last state in {}, which is written after layers, every "
+                                  "ten seconds at most",
                                   command.options.cache));
   }
 }
@@ -67,7 +69,8 @@ ReportForms forms_of(std::span<const EvaluateReport> reports) {
   forms.csv = [=] { return render(reports, TableFormat::kCsv); };
   forms.page = [=] {
     std::vector<std::string> texts;
-    for (const EvaluateReport& report : reports) texts.push_back(to_json(report, /*timings=*/false));
+    for (const EvaluateReport& report : reports)
+      texts.push_back(to_json(report, /*timings=*/false));
     return report_page(texts);
   };
   forms.samples = [=] {
@@ -135,9 +138,14 @@ int run_compare(const CLI::App& app, EvaluationCommand& command) {
 }
 
 std::string task_list() {
-  TextTable table({"Name", "Meaning"}, {Align::kLeft, Align::kLeft});
-  for (const auto& [name, text] : evaluation_tasks()) table.add({name, text});
-  return table.render();
+  constexpr size_t kColumns = 80;
+  std::string list;
+  for (const auto& [name, text] : evaluation_tasks()) {
+    std::istringstream lines(wrapped(text, kColumns - 4));
+    list += name + "\n";
+    for (std::string line; std::getline(lines, line);) list += "    " + line + "\n";
+  }
+  return list;
 }
 
 int run(std::vector<std::string> arguments) {

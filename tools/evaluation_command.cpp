@@ -101,6 +101,13 @@ void check_tasks(const CLI::App& app, const EvaluationCommand& command) {
   }
 }
 
+// 0 stands for the default where an option is not given, and means nothing where it is.
+void require_positive(const CLI::App& app, const char* option, double value) {
+  if (given(app, option) && !(value > 0)) {
+    usage(fmt::format("{}: expected a number above 0, found {}", option, value));
+  }
+}
+
 int64_t memory_limit(const CLI::App& app, const EvaluationCommand& command) {
   return given(app, "--max-memory") ? parse_size(command.max_memory, "--max-memory") : 0;
 }
@@ -207,6 +214,9 @@ void resolve_evaluation(const CLI::App& app, EvaluationCommand& command) {
     if (!task.ends_with(".jsonl")) check_choice(task, task_names(), "--tasks");
   }
   check_choice(options.precision, {"bf16", "fp32"}, "--precision");
+  require_positive(app, "--ctx", static_cast<double>(options.ctx));
+  require_positive(app, "--stride", static_cast<double>(options.stride));
+  require_positive(app, "--layer-windows", static_cast<double>(options.layer_windows));
   options.max_memory = memory_limit(app, command);
   for (const char* option : {"--temperature", "--draft-cost"}) {
     if (given(app, option)) usage(fmt::format("{} needs --draft and --target", option));
@@ -256,6 +266,8 @@ void resolve_speculative(const CLI::App& app, EvaluationCommand& command) {
                       options.drafts.empty() ? "--draft" : "--target"));
   }
   if (given_options.text.empty()) usage("no text given; add --text FILE");
+  require_positive(app, "--ctx", static_cast<double>(given_options.ctx));
+  require_positive(app, "--draft-cost", options.draft_cost);
   options.text = given_options.text;
   if (given(app, "--ctx")) options.ctx = given_options.ctx;
   options.limit = given_options.limit;
@@ -277,8 +289,12 @@ Gates parse_gates(const CLI::App& app, const EvaluationCommand& command) {
   if (given(app, "--max-loss")) gates.max_loss = parse_percent(command.max_loss, "--max-loss");
   if (given(app, "--max-ppl-ratio")) {
     gates.max_ppl_ratio = parse_number(command.max_ppl_ratio, "--max-ppl-ratio");
+    require_positive(app, "--max-ppl-ratio", *gates.max_ppl_ratio);
   }
-  if (given(app, "--max-kl")) gates.max_kl = parse_number(command.max_kl, "--max-kl");
+  if (given(app, "--max-kl")) {
+    gates.max_kl = parse_number(command.max_kl, "--max-kl");
+    if (!(*gates.max_kl >= 0)) usage("--max-kl: a divergence is never negative, nothing passes");
+  }
   return gates;
 }
 

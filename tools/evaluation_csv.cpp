@@ -115,9 +115,8 @@ void put_loss(const Row& row, Record& record) {
     const ChoiceResult& result = row.model().choices.at(row.task->name);
     base = row.baseline->choice().accuracy.value;
     after = {result.accuracy.value, 0, Interval{result.accuracy.lower, result.accuracy.upper}};
-    difference = {result.difference, 0, Interval{result.difference_lower, result.difference_upper}};
-    loss = {0.0 - result.relative, 0,
-            Interval{0.0 - result.relative_upper, 0.0 - result.relative_lower}};
+    difference = result.difference;
+    loss = result.relative_loss;
   } else {
     const PerplexityResult& result = row.model().perplexities.at(row.task->name);
     base = row.baseline->perplexity().ppl.value;
@@ -153,8 +152,8 @@ void put_choice(const Row& row, Record& record) {
   candidate ? record.count("lost", result.lost) : record.nothing("lost");
   candidate ? record.count("gained", result.gained) : record.nothing("gained");
   candidate ? record.number("mcnemar_p", result.mcnemar_p) : record.nothing("mcnemar_p");
-  result.target_ppl > 0 ? record.number("target_ppl", result.target_ppl)
-                        : record.nothing("target_ppl");
+  result.target_ppl.value > 0 ? record.number("target_ppl", result.target_ppl.value)
+                              : record.nothing("target_ppl");
   record.count("shots", row.baseline->task->shots);
   record.count("fewer_shots", row.baseline->task->fewer_shots);
 }

@@ -58,8 +58,13 @@ std::string percent_sign(double share) {
   return text == "-" ? text : text + " %";
 }
 
-std::string percent_range(double lower, double upper) {
-  return percent(lower) + " … " + percent(upper);
+std::string percent_range(const std::optional<Interval>& interval) {
+  return interval ? percent(interval->lower) + " … " + percent(interval->upper) : "-";
+}
+
+std::string p_value(double p) {
+  constexpr double kSmallest = 1e-300;
+  return p >= 0 && p < kSmallest ? "<1e-300" : number(p);
 }
 
 }  // namespace pare::tools

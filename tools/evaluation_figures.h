@@ -7,6 +7,7 @@
 //   percent_sign(0.0042)                    // "0.42 %"
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "pare/measured.h"
@@ -29,7 +30,10 @@ std::string percent(double share);
 /// 0.0042 as "0.42 %".
 std::string percent_sign(double share);
 
-/// Both in percent: "0.10 … 0.74".
-std::string percent_range(double lower, double upper);
+/// Both ends in percent: "0.10 … 0.74"; "-" without an interval.
+std::string percent_range(const std::optional<Interval>& interval);
+
+/// Three digits; what is too small for a double is not 0.
+std::string p_value(double p);
 
 }  // namespace pare::tools

@@ -37,7 +37,7 @@ std::string titled(int level, const std::string& title, const TextTable& table) 
 
 std::string with_interval(const Accuracy& accuracy) {
   return fmt::format("{} ({})", percent(accuracy.value),
-                     percent_range(accuracy.lower, accuracy.upper));
+                     percent_range(Interval{accuracy.lower, accuracy.upper}));
 }
 
 TextTable question_table(const TaskRows& task) {
@@ -53,11 +53,10 @@ TextTable question_table(const TaskRows& task) {
     for (const CandidateRow& row : rows.candidates) {
       const ChoiceResult& result = row.choice(task.name);
       table.add({rows.model, row.method, fixed(row.model->bits_per_weight, 3), base,
-                 with_interval(result.accuracy), percent_sign(0 - result.relative),
-                 percent_range(0 - result.relative_upper, 0 - result.relative_lower),
-                 percent(result.difference),
-                 percent_range(result.difference_lower, result.difference_upper),
-                 fmt::format("-{} +{}", result.lost, result.gained), number(result.mcnemar_p)});
+                 with_interval(result.accuracy), percent_sign(result.relative_loss.value),
+                 percent_range(result.relative_loss.interval), percent(result.difference.value),
+                 percent_range(result.difference.interval),
+                 fmt::format("-{} +{}", result.lost, result.gained), p_value(result.mcnemar_p)});
     }
   }
   return table;
@@ -106,11 +105,12 @@ TextTable perplexity_table(const TaskRows& task) {
       const PerplexityResult& result = row.perplexity(task.name);
       const auto& interval = result.ratio.interval;
       cells = beginning(rows.model, row.method, *row.model, result.ppl);
-      cells.insert(cells.end(),
-                   {with_error(result.ratio), percent_sign(result.ratio.value - 1),
-                    interval ? percent_range(interval->lower - 1, interval->upper - 1) : "-",
-                    with_error(result.divergence.kl_mean), with_error(result.divergence.kl_p99),
-                    with_error(result.divergence.top1_agreement, 100)});
+      cells.insert(
+          cells.end(),
+          {with_error(result.ratio), percent_sign(result.ratio.value - 1),
+           interval ? percent_range(Interval{interval->lower - 1, interval->upper - 1}) : "-",
+           with_error(result.divergence.kl_mean), with_error(result.divergence.kl_p99),
+           with_error(result.divergence.top1_agreement, 100)});
       table.add(std::move(cells));
     }
   }

@@ -29,11 +29,13 @@ std::string subject(const TaskRows& task, const BaselineRows& rows) {
 }
 
 std::string words_ppl(const TaskRows& task, const BaselineRows& rows) {
-  if (!(rows.choice().target_ppl > 0)) return "";
+  if (!(rows.choice().target_ppl.value > 0)) return "";
   std::string text = fmt::format("{}perplexity of the words asked for: {} {}", subject(task, rows),
-                                 rows.method, fixed(rows.choice().target_ppl, 4));
+                                 rows.method, with_error(rows.choice().target_ppl));
   for (const CandidateRow& row : rows.candidates) {
-    text += fmt::format(", {} {}", row.method, fixed(row.choice(task.name).target_ppl, 4));
+    const ChoiceResult& result = row.choice(task.name);
+    text += fmt::format(", {} {} (×{})", row.method, with_error(result.target_ppl),
+                        with_error(result.target_ppl_ratio));
   }
   return text + ".";
 }
@@ -46,8 +48,8 @@ void question_notes(const TaskRows& task, const BaselineRows& rows, Notes& notes
     text += fmt::format(" {} questions fitted with fewer examples only.",
                         format_count(report.fewer_shots));
   }
-  text += fmt::format(" {} tokens ran, of {} in all prompts", format_count(report.tokens_run),
-                      format_count(report.prompt_tokens));
+  text += fmt::format(" {} tokens ran; all prompts, each by itself, have {}",
+                      format_count(report.tokens_run), format_count(report.prompt_tokens));
   if (report.seconds > 0) text += fmt::format("; {} s", fixed(report.seconds, 1));
   notes.push_back(text + ".");
   if (std::string words = words_ppl(task, rows); !words.empty()) notes.push_back(std::move(words));

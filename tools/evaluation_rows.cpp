@@ -30,7 +30,7 @@ bool same_result(const ModelResult& a, const ModelResult& b, const TaskReport& t
     const ChoiceResult& x = a.choices.at(task.name);
     const ChoiceResult& y = b.choices.at(task.name);
     return x.accuracy.n == y.accuracy.n && x.accuracy.right == y.accuracy.right &&
-           x.lost == y.lost && x.gained == y.gained && x.target_ppl == y.target_ppl;
+           x.lost == y.lost && x.gained == y.gained && x.target_ppl.value == y.target_ppl.value;
   }
   const PerplexityResult& x = a.perplexities.at(task.name);
   const PerplexityResult& y = b.perplexities.at(task.name);

@@ -36,8 +36,8 @@ std::string loss_table(const TaskRows& task) {
     for (const CandidateRow& row : rows.candidates) {
       const ChoiceResult& result = row.choice(task.name);
       table.add({rows.model, row.method, base, percent(result.accuracy.value),
-                 percent_sign(0 - result.relative),
-                 percent_range(0 - result.relative_upper, 0 - result.relative_lower)});
+                 percent_sign(result.relative_loss.value),
+                 percent_range(result.relative_loss.interval)});
     }
   }
   return fitted(table);
@@ -52,24 +52,30 @@ std::string flips_table(const TaskRows& task) {
   TextTable table({"Model", "Method", "accuracy 95 %", "flips", "McNemar p"},
                   {kLeft, kLeft, kRight, kRight, kRight});
   const auto interval = [](const Accuracy& accuracy) {
-    return percent_range(accuracy.lower, accuracy.upper);
+    return percent_range(Interval{accuracy.lower, accuracy.upper});
   };
   for (const BaselineRows& rows : task.baselines) {
     table.add({rows.model, rows.method, interval(rows.choice().accuracy), "-", "-"});
     for (const CandidateRow& row : rows.candidates) {
       const ChoiceResult& result = row.choice(task.name);
       table.add({rows.model, row.method, interval(result.accuracy), flips_text(result),
-                 number(result.mcnemar_p)});
+                 p_value(result.mcnemar_p)});
     }
   }
   return fitted(table);
 }
 
+// All digits that publications give, whatever the error.
+std::string with_own_error(const Measured& ppl) {
+  const std::string text = fixed(ppl.value, 4);
+  return ppl.interval ? text + fmt::format(" ± {:.2g}", ppl.standard_error) : text;
+}
+
 std::string ratio_table(const TaskRows& task) {
-  TextTable table({"Model", "Method", "bits", "PPL", "ratio ± se"},
+  TextTable table({"Model", "Method", "bits", "PPL ± se", "ratio ± se"},
                   {kLeft, kLeft, kRight, kRight, kRight});
   const auto figures = [](const ModelResult& model, const PerplexityResult& result) {
-    return std::pair(fixed(model.bits_per_weight, 3), fixed(result.ppl.value, 4));
+    return std::pair(fixed(model.bits_per_weight, 3), with_own_error(result.ppl));
   };
   for (const BaselineRows& rows : task.baselines) {
     const auto [bits, ppl] = figures(rows.report->baseline, rows.perplexity());
@@ -154,8 +160,9 @@ std::string worst_slices(const std::string& name, const std::vector<DivergenceSl
   std::string text = name + ":";
   for (const DivergenceSlice* slice : sorted) {
     std::string item =
-        fmt::format("{} {} (×{})", shortened_middle(plain_text(slice->name), kLongestName),
-                    number(slice->kl_mean.value), fixed(slice->ppl_ratio.value, 3));
+        fmt::format("{} {} (×{}, n = {})", shortened_middle(plain_text(slice->name), kLongestName),
+                    number(slice->kl_mean.value), fixed(slice->ppl_ratio.value, 3),
+                    format_count(slice->tokens));
     std::replace(item.begin(), item.end(), ' ', kGlue);
     text += (slice == sorted.front() ? " " : ", ") + item;
   }

@@ -65,12 +65,19 @@ void check_report_path(const std::string& path, const std::vector<std::string>& 
                             option, path, path));
   }
   const auto status = status_of(path);
-  if (!status || !(S_ISREG(status->st_mode) || S_ISDIR(status->st_mode))) return;
-  for (const std::string& input : inputs) {
+  const bool is_kept = status && (S_ISREG(status->st_mode) || S_ISDIR(status->st_mode));
+  for (const std::string& input : is_kept ? inputs : std::vector<std::string>{}) {
     if (!belongs_to(*status, input)) continue;
     throw Error(
         ErrorCode::kUsage,
         fmt::format("{} {} would replace an input, {}; give another name", option, path, input));
+  }
+  // A slip of the keyboard must not cost a model.
+  for (const char* ending : {".h5", ".safetensors", ".gguf"}) {
+    if (!path.ends_with(ending)) continue;
+    throw Error(ErrorCode::kUsage, fmt::format("{} {} has the name of a model; a report would take "
+                                               "its place, give another name",
+                                               option, path));
   }
 }
 

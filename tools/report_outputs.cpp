@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
+#include <system_error>
 
 #include "pare/error.h"
 #include "tools/main_guard.h"
@@ -44,11 +46,14 @@ ReportOutputs::ReportOutputs(const CLI::App& app, const OutputOptions& options,
       printed = option;
     } else {
       check_report_path(path, inputs, option);
-      if (std::find(paths.begin(), paths.end(), path) != paths.end()) {
+      // ./a and a are one file.
+      std::error_code ignored;
+      const std::string place = std::filesystem::weakly_canonical(path, ignored).string();
+      if (std::find(paths.begin(), paths.end(), place) != paths.end()) {
         throw Error(ErrorCode::kUsage,
                     fmt::format("{}: {} is the name of another output too", option, path));
       }
-      paths.push_back(path);
+      paths.push_back(place);
       output->file.emplace(path, options.force);
     }
     outputs_.push_back(std::move(output));

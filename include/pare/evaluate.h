@@ -44,7 +44,7 @@ struct EvaluateOptions {
   /// A folder where an interrupted evaluation finds its finished parts, and a later one those of
   /// the same baseline; "": none. See docs/accuracy.md.
   std::string cache;
-  double checkpoint_seconds = 60;  ///< Least time between two states that go to the cache.
+  double checkpoint_seconds = 10;  ///< Least time between two states that go to the cache.
 };
 
 /// Name and one line about each task.

@@ -78,14 +78,11 @@ struct ChoiceResult {
   Accuracy accuracy;
   std::vector<std::pair<std::string, Accuracy>> groups;      ///< By subject, in the task's order.
   std::vector<std::pair<std::string, Accuracy>> categories;  ///< Where the task has them.
-  double target_ppl = 0;  ///< LAMBADA: perplexity of the words asked for; else 0.
-  // Candidates only; differences are candidate − baseline, as fractions:
-  double difference = 0;
-  double difference_lower = 0;  ///< 95 %, between subjects where the task has several.
-  double difference_upper = 0;
-  double relative = 0;  ///< accuracy / baseline's − 1
-  double relative_lower = 0;
-  double relative_upper = 0;
+  Measured target_ppl;  ///< LAMBADA: perplexity of the words asked for; else 0.
+  // Candidates only:
+  Measured difference;     ///< Of accuracies; between subjects where there are several.
+  Measured relative_loss;  ///< 1 − accuracy / baseline's
+  Measured target_ppl_ratio{1, 0, {}};  ///< To the baseline's, question by question.
   int64_t lost = 0;    ///< Questions that the baseline has right and the candidate wrong.
   int64_t gained = 0;  ///< The other way round.
   double mcnemar_p = 1;

@@ -33,7 +33,12 @@ class EvaluationCommand : public TinyModel {
     return run_program(kAccuracyEval, Arguments{"--baseline", model_, "-q"} + more);
   }
   Finished score_text(const Arguments& more) const {
-    return evaluate(Arguments{"--text", text_, "--ctx", "64", other_} + more);
+    return evaluate(Arguments{"--text", text_, other_} +
+                    (has_ctx(more) ? Arguments{} : Arguments{"--ctx", "64"}) + more);
+  }
+
+  static bool has_ctx(const Arguments& arguments) {
+    return std::find(arguments.begin(), arguments.end(), "--ctx") != arguments.end();
   }
 
   static void expect_usage_error(const Finished& run, const std::string& word) {
@@ -69,6 +74,8 @@ TEST_F(EvaluationCommand, OptionsOfTasksThatDoNotRunAreRefused) {
   expect_usage_error(evaluate({"--tasks", quiz_, "--text", text_, other_}), "--text");
   expect_usage_error(evaluate({"--text", text_, "--max-kl", "1"}), "candidate");
   expect_usage_error(score_text({"--max-kl", "much"}), "--max-kl");
+  expect_usage_error(score_text({"--max-kl", "-1"}), "--max-kl");
+  expect_usage_error(score_text({"--ctx", "0"}), "--ctx");
   expect_usage_error(score_text({"--tasks", "perplexity,perplexity"}), "twice");
 }
 
@@ -83,9 +90,17 @@ TEST_F(EvaluationCommand, GatesNameWhatFailed) {
   EXPECT_EQ(bad.out.substr(0, bad.out.find("windows are scored")),
             good.out.substr(0, good.out.find("windows are scored")));
   // Thirty questions cannot show that a loss is small.
-  const Finished few = evaluate({"--tasks", quiz_, model_, "--max-loss", "1%"});
+  const Finished few = evaluate({"--tasks", quiz_, other_, "--max-loss", "1%"});
   EXPECT_EQ(few.status, 8);
   EXPECT_THAT(few.err, HasSubstr("max_loss"));
+  // Where every log-likelihood is the same there is nothing to show.
+  const Finished same = evaluate({"--tasks", quiz_, model_, "--max-loss", "0%"});
+  EXPECT_EQ(same.status, 0) << same.err;
+  EXPECT_THAT(same.out, HasSubstr("identical"));
+  // Of one window nothing is known but the figure.
+  const Finished one = score_text({"--limit", "1", "--max-kl", "1000"});
+  EXPECT_EQ(one.status, 8);
+  EXPECT_THAT(one.err, HasSubstr("too few"));
 }
 
 TEST_F(EvaluationCommand, FilesOfOneRunAgree) {
@@ -115,6 +130,8 @@ TEST_F(EvaluationCommand, FilesOfOneRunAgree) {
 TEST_F(EvaluationCommand, OutputsThatCollideAreRefused) {
   expect_usage_error(score_text({"--csv", "-", "--markdown", "-"}), "--markdown -");
   expect_usage_error(score_text({"--json", dir_ / "x", "--csv", dir_ / "x"}), "another output");
+  expect_usage_error(score_text({"--json", dir_ / "x", "--csv", dir_ / "./x"}), "another output");
+  expect_usage_error(score_text({"--json", dir_ / "model.h5", "--force"}), "name of a model");
   expect_usage_error(score_text({"--csv", text_, "--force"}), "--csv");
   expect_usage_error(score_text({"--report", "-"}), "--report");
   EXPECT_FALSE(std::filesystem::exists(dir_ / "x"));
@@ -122,10 +139,8 @@ TEST_F(EvaluationCommand, OutputsThatCollideAreRefused) {
 
 TEST_F(EvaluationCommand, CompareMergesReports) {
   ASSERT_EQ(score_text({"--json", dir_ / "a.json"}).status, 0);
-  ASSERT_EQ(
-      evaluate({"--text", text_, "--ctx", "64", model_, "--limit", "3", "--json", dir_ / "b.json"})
-          .status,
-      0);
+  ASSERT_EQ(evaluate({"--text", text_, "--ctx", "64", model_, "--json", dir_ / "b.json"}).status,
+            0);
   ASSERT_EQ(evaluate({"--tasks", quiz_, other_, "--json", dir_ / "c.json"}).status, 0);
   const Arguments files = {dir_ / "a.json", dir_ / "b.json", dir_ / "c.json"};
   const Finished run = run_program(
@@ -143,6 +158,12 @@ TEST_F(EvaluationCommand, CompareMergesReports) {
 
 TEST_F(EvaluationCommand, CompareSaysWhereDataDiffer) {
   ASSERT_EQ(score_text({"--json", dir_ / "a.json"}).status, 0);
+  for (const Arguments& other : {Arguments{"--limit", "3"}, Arguments{"--precision", "fp32"}}) {
+    const std::string path = dir_ / ("c" + other[1] + ".json");
+    ASSERT_EQ(score_text(other + Arguments{"--json", path}).status, 0);
+    const Finished run = run_program(kAccuracyEval, {"compare", dir_ / "a.json", path});
+    EXPECT_THAT(run.out, HasSubstr("W-DATA")) << other[0];
+  }
   write_file(text_, read_file(kText).substr(6000, 6000));
   ASSERT_EQ(score_text({"--json", dir_ / "b.json"}).status, 0);
   const Finished run = run_program(kAccuracyEval, {"compare", dir_ / "a.json", dir_ / "b.json"});
@@ -191,6 +212,20 @@ TEST_F(EvaluationCommand, TheCacheChangesNothingButTheTime) {
   EXPECT_FALSE(std::filesystem::is_empty(dir_ / "cache"));
 }
 
+// What cannot work is said before anything runs, not after hours.
+TEST_F(EvaluationCommand, AllTasksAreReadBeforeTheFirstRuns) {
+  const Arguments slow = {"--text", text_, "--ctx", "64", other_, "--progress", "plain"};
+  const auto fails = [&](const Arguments& more, int status) {
+    const Finished run = run_program(kAccuracyEval, Arguments{"--baseline", model_} + slow + more);
+    EXPECT_EQ(run.status, status) << run.err;
+    EXPECT_THAT(run.err, Not(HasSubstr("layer 1"))) << run.err;
+  };
+  fails({"--tasks", "perplexity," + (dir_ / "none.jsonl")}, 3);
+  std::filesystem::create_directory(dir_ / "b");
+  std::filesystem::copy_file(quiz_, dir_ / "b/quiz.jsonl");
+  fails({"--tasks", "perplexity," + quiz_ + "," + (dir_ / "b/quiz.jsonl")}, 2);
+}
+
 TEST_F(EvaluationCommand, ByLayerListsEveryLinear) {
   const Finished run = score_text({"--by-layer", "--layer-windows", "2", "--json", "-"});
   ASSERT_EQ(run.status, 0) << run.err;
@@ -200,6 +235,11 @@ TEST_F(EvaluationCommand, ByLayerListsEveryLinear) {
   EXPECT_EQ(candidate["layer_tokens"], 2 * 63);
   EXPECT_EQ(candidate["layers"][0]["name"], "model.layers.0.self_attn.q_proj");
   EXPECT_GT(candidate["layers"][0]["kl_mean"], 0);
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    const Finished cached = score_text(
+        {"--by-layer", "--layer-windows", "2", "--json", "-", "--cache", dir_ / "cache"});
+    EXPECT_EQ(without_timings(Json::parse(cached.out)), without_timings(report)) << cached.err;
+  }
 }
 
 TEST_F(EvaluationCommand, MalformedInputsOfTasksExitWithFour) {

@@ -56,6 +56,27 @@ TEST_F(ProgressMeterTest, ALargerTotalDoesNotMoveTheShareBack) {
   EXPECT_EQ(seen_[3].done, 1);
 }
 
+TEST_F(ProgressMeterTest, PartsShareTheBar) {
+  ProgressMeter meter(callbacks_, 0);
+  meter.begin_part(0, 2);
+  meter.set_total(4);
+  meter.phase("a", "");
+  meter.advance(4);
+  meter.phase("b", "");
+  EXPECT_EQ(seen_.back().done, 0.5);
+  EXPECT_NE(seen_.back().seconds_left, 0);
+  meter.begin_part(1, 2);
+  meter.phase("c", "");
+  EXPECT_EQ(seen_.back().done, 0.5);
+  meter.set_total(1000);
+  meter.advance(500);
+  meter.phase("d", "");
+  EXPECT_EQ(seen_.back().done, 0.75);
+  meter.advance(500);
+  EXPECT_EQ(seen_.back().done, 1);
+  EXPECT_EQ(seen_.back().seconds_left, 0);
+}
+
 TEST_F(ProgressMeterTest, CancellationThrows) {
   bool cancel = false;
   callbacks_.cancelled = [&] { return cancel; };

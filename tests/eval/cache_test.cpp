@@ -2,6 +2,7 @@
 // happens to its files changes a result.
 #include <filesystem>
 
+#include "eval/evaluated_model.h"
 #include "eval/evaluation_cache.h"
 #include "pare/error.h"
 #include "tests/eval/eval_fixture.h"
@@ -240,6 +241,25 @@ TEST_F(Cache, AnEntryOfAnotherShapeIsNoEntry) {
   EXPECT_EQ(cache.take_warnings().size(), 2U);
   cache.remove("a");
   EXPECT_FALSE(cache.load("a", same));
+}
+
+// Checkpoints of equal bytes whose inputs are rounded differently are different models.
+TEST_F(Cache, ModelsThatDifferInTheirArithmeticOnlyAreToldApart) {
+  write_int8_checkpoint(base_, path("static.h5"), "{}", 1.0F);
+  const EvaluatedModel dynamic = open_model(path("int8.h5"));
+  const EvaluatedModel fixed = open_model(path("static.h5"));
+  EXPECT_NE(describe(dynamic).sha256, describe(fixed).sha256);
+  write_int8_checkpoint(base_, path("weights.h5"), "{}", -1.0F);
+  EXPECT_NE(describe(dynamic).sha256, describe(open_model(path("weights.h5"))).sha256);
+}
+
+TEST_F(Cache, TheBaselineAsItsOwnCandidate) {
+  EvaluateOptions options = wanted({base_});
+  options.cache = path("cache");
+  const std::string first = to_json(evaluate(options, {}), false);
+  const EvaluateReport again = evaluate(options, {});
+  EXPECT_TRUE(again.warnings.empty());
+  EXPECT_EQ(to_json(again, false), first);
 }
 
 }  // namespace

@@ -74,8 +74,9 @@ TEST_F(ChoiceTask, SharingAPrefixChangesNothingButTheWork) {
 TEST_F(ChoiceTask, AModelAgainstItselfLosesNothing) {
   const EvaluateReport report = evaluate(quiz({base_}), {});
   const ChoiceResult& result = report.candidates.at(0).choices.at("quiz");
-  EXPECT_EQ(result.difference, 0);
-  EXPECT_EQ(result.relative, 0);
+  EXPECT_EQ(result.difference.value, 0);
+  EXPECT_EQ(result.relative_loss.value, 0);
+  EXPECT_EQ(result.relative_loss.interval->upper, 0);
   EXPECT_EQ(result.lost + result.gained, 0);
   EXPECT_EQ(result.mcnemar_p, 1);
   EXPECT_FALSE(result.verdict.empty());
@@ -104,8 +105,8 @@ TEST_F(ChoiceTask, AnotherModelAnswersOtherwise) {
   EXPECT_EQ(other.accuracy.right, base.accuracy.right - other.lost + other.gained);
   ASSERT_EQ(other.groups.size(), 2U);
   EXPECT_EQ(other.groups[0].second.n + other.groups[1].second.n, 60);
-  EXPECT_LE(other.difference_lower, other.difference);
-  EXPECT_GE(other.difference_upper, other.difference);
+  EXPECT_LE(other.difference.interval->lower, other.difference.value);
+  EXPECT_GE(other.difference.interval->upper, other.difference.value);
 }
 
 // The log-likelihood of a continuation is that of its tokens in the text as a whole.

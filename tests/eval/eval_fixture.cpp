@@ -65,7 +65,8 @@ void write_int8_checkpoint(const std::string& folder, const std::string& path,
     } else {
       CompressedWeight weight = round_to_int8(source->dense(name), name);
       if (input_scale > 0) weight.activation = ActivationFormat::kInt8Static;
-      weight.input_scale = input_scale;
+      if (input_scale < 0) weight.activation = ActivationFormat::kBf16;
+      weight.input_scale = std::max(0.0F, input_scale);
       writer.write_compressed(name, weight);
     }
   }

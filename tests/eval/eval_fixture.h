@@ -21,7 +21,8 @@ inline constexpr int64_t kTinyVocabulary = 4096;
 void fill_tensor(const std::string& path, const std::string& tensor, uint16_t bits);
 
 /// Writes the model in `folder` as an HDF5 checkpoint whose linears are INT8, rounded to nearest
-/// per output channel, with activations rounded per token.
+/// per output channel, with activations rounded per token; to `input_scale` where it is positive,
+/// not at all where it is negative.
 void write_int8_checkpoint(const std::string& folder, const std::string& path,
                            const std::string& recipe_json, float input_scale = 0);
 

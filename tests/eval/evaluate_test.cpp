@@ -221,5 +221,34 @@ TEST_F(EvaluateTest, ProgressReachesTheEndAndNeverGoesBack) {
   EXPECT_THAT(phases, ElementsAre("read", "evaluate"));
 }
 
+// The view by token class is an extra: a tokenizer that cannot be read costs nothing else.
+TEST_F(EvaluateTest, ATokenizerOfNoUseLeavesOutTheClasses) {
+  const std::string base = make_model("base", 1);
+  write_file(base + "/tokenizer.json", R"({"model": {"type": "Unigram"}})");
+  const EvaluateReport report = evaluate(options(base, {base}), {});
+  EXPECT_THAT(report.warnings, ::testing::Contains(::testing::HasSubstr("W-CLASSES")));
+  const Divergence& found = report.candidates[0].perplexities.at("perplexity").divergence;
+  EXPECT_TRUE(found.by_token_class.empty());
+  EXPECT_FALSE(found.by_position.empty());
+}
+
+TEST_F(EvaluateTest, OneWindowHasNoErrors) {
+  const std::string base = make_model("base", 1);
+  EvaluateOptions wanted = options(base, {make_model("other", 2)});
+  wanted.limit = 1;
+  const EvaluateReport report = evaluate(wanted, {});
+  const PerplexityResult& found = report.candidates[0].perplexities.at("perplexity");
+  for (const Measured& figure :
+       {found.ppl, found.ratio, found.divergence.kl_mean, found.divergence.kl_median,
+        found.divergence.delta_p_rms, found.divergence.top1_agreement}) {
+    EXPECT_FALSE(figure.interval);
+    EXPECT_EQ(figure.standard_error, 0);
+  }
+  EXPECT_THAT(found.verdict, ::testing::HasSubstr("too small"));
+  const Json task = Json::parse(to_json(report))["candidates"][0]["tasks"]["perplexity"];
+  EXPECT_TRUE(task["kl_mean_se"].is_null());
+  EXPECT_TRUE(task["kl_mean_ci"].is_null());
+}
+
 }  // namespace
 }  // namespace pare::testing

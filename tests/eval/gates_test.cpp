@@ -24,9 +24,7 @@ EvaluateReport report() {
   text.divergence.kl_mean = {0.02, 0.001, Interval{0.018, 0.022}};
   text.divergence.kl_max = 1;
   ChoiceResult& questions = candidate.choices["mmlu"];
-  questions.relative = -0.01;
-  questions.relative_lower = -0.014;
-  questions.relative_upper = -0.006;
+  questions.relative_loss = {0.01, 0.002, Interval{0.006, 0.014}};
   result.candidates.push_back(candidate);
   return result;
 }
@@ -67,7 +65,7 @@ TEST(Gates, WithoutAnIntervalNothingIsShown) {
   EvaluateReport few = report();
   few.candidates[0].perplexities["perplexity"].ratio.interval.reset();
   const Gates gates{.max_loss = {}, .max_ppl_ratio = 100, .max_kl = {}};
-  EXPECT_THAT(failed_gates(few, gates).at(0).message, HasSubstr("too few windows"));
+  EXPECT_THAT(failed_gates(few, gates).at(0).message, HasSubstr("too few items"));
   // Equal in every token: nothing is left to show.
   few.candidates[0].perplexities["perplexity"].ratio.value = 1;
   few.candidates[0].perplexities["perplexity"].divergence.kl_max = 0;

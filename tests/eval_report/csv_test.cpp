@@ -76,8 +76,8 @@ TEST(EvaluationCsv, HasARowForEachTaskAndModelWithAllDigits) {
   EXPECT_EQ(rows[7].at("task"), "mmlu");
   EXPECT_EQ(rows[7].at("lost"), "2400");
   EXPECT_EQ(std::stod(rows[7].at("baseline")), 9200.0 / 13795);
-  EXPECT_EQ(std::stod(rows[7].at("relative_loss")), -mmlu.relative);
-  EXPECT_EQ(std::stod(rows[7].at("relative_loss_lower")), -mmlu.relative_upper);
+  EXPECT_EQ(std::stod(rows[7].at("relative_loss")), mmlu.relative_loss.value);
+  EXPECT_EQ(std::stod(rows[7].at("relative_loss_lower")), mmlu.relative_loss.interval->lower);
   EXPECT_EQ(rows[7].at("kl_mean"), "");
   EXPECT_EQ(rows[7].at("convention"), report.tasks[1].method);
 }

@@ -61,7 +61,7 @@ TEST(HostileReport, RefusesWhatNoReportCanHold) {
       {mmlu + "n:", [](Json& m) { m["n"] = 18446744073709551615U; }},
       {mmlu + "n:", [](Json& m) { m["n"] = true; }},
       {mmlu + "mcnemar_p:", [](Json& m) { m["mcnemar_p"] = -0.1; }},
-      {mmlu + "difference_ci:", [](Json& m) { m["difference_ci"] = nullptr; }},
+      {mmlu + "difference_ci:", [](Json& m) { m["difference_ci"] = "0 … 1"; }},
       {mmlu + "difference_ci:",
        [](Json& m) {
          m["difference_ci"] = {1, -1};

@@ -45,9 +45,9 @@ TEST(ReportRoundTrip, ReadsTheValuesThatWereWritten) {
   const ChoiceResult& expected = report.candidates[1].choices.at("mmlu");
   EXPECT_EQ(mmlu.lost, 120);
   EXPECT_EQ(mmlu.gained, 20);
-  EXPECT_EQ(mmlu.relative, expected.relative);
-  EXPECT_EQ(mmlu.relative_lower, expected.relative_lower);
-  EXPECT_EQ(mmlu.relative_upper, expected.relative_upper);
+  EXPECT_EQ(mmlu.relative_loss.value, expected.relative_loss.value);
+  EXPECT_EQ(mmlu.relative_loss.interval->lower, expected.relative_loss.interval->lower);
+  EXPECT_EQ(mmlu.relative_loss.interval->upper, expected.relative_loss.interval->upper);
   EXPECT_EQ(mmlu.groups.at(1).first, "virology");
   EXPECT_EQ(mmlu.groups.at(1).second.right, 90);
   const PerplexityResult& perplexity = awq.perplexities.at("perplexity");

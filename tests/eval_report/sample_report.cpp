@@ -65,12 +65,8 @@ ChoiceResult answers(int64_t right, int64_t lost, int64_t gained) {
 }
 
 ChoiceResult compared(ChoiceResult result, const ChoiceResult& base) {
-  result.difference = result.accuracy.value - base.accuracy.value;
-  result.difference_lower = result.difference - 0.002;
-  result.difference_upper = result.difference + 0.002;
-  result.relative = result.accuracy.value / base.accuracy.value - 1;
-  result.relative_lower = result.relative - 0.003;
-  result.relative_upper = result.relative + 0.003;
+  result.difference = measured(result.accuracy.value - base.accuracy.value, 0.001);
+  result.relative_loss = measured(1 - result.accuracy.value / base.accuracy.value, 0.0015);
   result.mcnemar_p = 0.0625;
   result.verdict = "undecided at n = 13,795 questions in 57 subjects";
   return result;
@@ -199,16 +195,14 @@ ChoiceResult random_choice(Dice& dice, bool candidate) {
     result.groups.emplace_back(dice.name() + std::to_string(i), dice.accuracy());
     result.categories.emplace_back(dice.name() + std::to_string(i), dice.accuracy());
   }
-  if (dice.flip()) result.target_ppl = 1 + dice.share();
+  if (dice.flip()) {
+    result.target_ppl = dice.figure();
+    result.target_ppl.value = 1 + dice.share();
+  }
   if (!candidate) return result;
-  const Interval difference = dice.interval();
-  const Interval relative = dice.interval();
-  result.difference = dice.number();
-  result.difference_lower = difference.lower;
-  result.difference_upper = difference.upper;
-  result.relative = dice.number();
-  result.relative_lower = relative.lower;
-  result.relative_upper = relative.upper;
+  if (result.target_ppl.value > 0) result.target_ppl_ratio = dice.figure();
+  result.difference = dice.figure();
+  result.relative_loss = dice.figure();
   result.lost = dice.count();
   result.gained = dice.count();
   result.mcnemar_p = dice.share();

@@ -152,7 +152,9 @@ TEST(EvaluationFigures, AreAsLongAsTheirErrorAllows) {
   EXPECT_EQ(number(-0.0), "0");
   EXPECT_EQ(number(0.00022131), "0.0002213");
   EXPECT_EQ(percent_sign(0.0042), "0.42 %");
-  EXPECT_EQ(percent_range(-0.001, 0.0074), "-0.10 … 0.74");
+  EXPECT_EQ(percent_range(Interval{-0.001, 0.0074}), "-0.10 … 0.74");
+  EXPECT_EQ(percent_range(std::nullopt), "-");
+  EXPECT_EQ(p_value(0), "<1e-300");
 }
 
 TEST(EvaluationFigures, StayNarrowAtAnySize) {

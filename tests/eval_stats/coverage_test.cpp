@@ -10,6 +10,7 @@
 #include <iterator>
 #include <optional>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "eval/distribution.h"
@@ -240,6 +241,40 @@ TEST(Coverage, DistributionOfClusteredValues) {
   median.expect_nominal();
   upper.expect_nominal();
   tail.expect_nominal();
+}
+
+// One large cluster among small ones knows little of the spread between clusters: intervals must be
+// at least as wide as they say, however unequal clusters are.
+TEST(Coverage, VeryUnequalClusters) {
+  const std::vector<std::vector<size_t>> designs = {
+      std::vector<size_t>(8, 50),
+      {300, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20, 20},
+      {100, 100, 3, 3, 3, 3, 3, 3},
+      {200, 5, 5, 5, 5, 5, 5, 5}};
+  for (const std::vector<size_t>& sizes : designs) {
+    const std::string name = "mean of " + std::to_string(sizes.size()) +
+                             " clusters, the largest of " + std::to_string(sizes[0]);
+    Coverage coverage(name.c_str());
+    std::mt19937_64 random(kSeed);
+    std::normal_distribution<double> normal(0, 1);
+    for (size_t trial = 0; trial < kTrials; ++trial) {
+      std::vector<double> values;
+      std::vector<uint32_t> groups;
+      for (size_t g = 0; g < sizes.size(); ++g) {
+        const double effect = normal(random);
+        for (size_t i = 0; i < sizes[g]; ++i) {
+          values.push_back(effect + normal(random));
+          groups.push_back(static_cast<uint32_t>(g));
+        }
+      }
+      const Clusters clusters = Clusters::between(groups);
+      const std::optional<Interval> interval =
+          t_interval(clustered_estimate(values, clusters), clusters.effective_count());
+      // No interval is one that holds everything.
+      coverage.add(interval.value_or(Interval{-1e300, 1e300}), 0);
+    }
+    EXPECT_GE(coverage.share(), 0.92) << name;
+  }
 }
 
 }  // namespace

@@ -30,13 +30,13 @@ TEST(Verdict, LossInPointsAndRelative) {
   input.clusters = 57;
   EXPECT_EQ(verdict(input).kind, VerdictKind::kLoss);
   EXPECT_EQ(verdict(input).sentence,
-            "a loss of 0.52 ± 0.22 percentage points of accuracy: between 0.31 and 0.74 at 95 % "
+            "a loss of 0.52 percentage points of accuracy: between 0.31 and 0.74 at 95 % "
             "(n = 13,795 questions in 57 subjects)");
   input.unit = EffectUnit::kRelative;
   input.confidence = 0.999;
   input.clusters = 0;
   EXPECT_EQ(verdict(input).sentence,
-            "a loss of 0.52 % ± 0.22 % of the baseline's accuracy: between 0.31 % and 0.74 % at "
+            "a loss of 0.52 % of the baseline's accuracy: between 0.31 % and 0.74 % at "
             "99.9 % (n = 13,795 questions)");
 }
 
@@ -44,7 +44,7 @@ TEST(Verdict, Gain) {
   const Verdict found = verdict(points(-0.0052, -0.0074, -0.0031));
   EXPECT_EQ(found.kind, VerdictKind::kGain);
   EXPECT_EQ(found.sentence,
-            "a gain of 0.52 ± 0.22 percentage points of accuracy: between 0.31 and 0.74 at 95 % "
+            "a gain of 0.52 percentage points of accuracy: between 0.31 and 0.74 at 95 % "
             "(n = 13,795 questions)");
 }
 
