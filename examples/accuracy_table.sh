@@ -35,4 +35,4 @@ compress 24-wanda --qformat full_prec --sparsity wanda
 compress 24-magnitude --qformat full_prec --sparsity magnitude
 compress 24-sparsegpt-int4-awq --qformat int4_awq --sparsity sparsegpt
 
-accuracy-eval --baseline "$model" "${candidates[@]}" --tasks perplexity --text "$text" --ctx 512 "$@"
+accuracy-eval --baseline "$model" "${candidates[@]}" --text "$text" "$@"

@@ -18,7 +18,8 @@ namespace pare::tools {
 
 /// Throws Error(kUsage) when writing a report to `path` would replace one of `inputs`, files and
 /// folders that may not exist, or a file in one of those folders; and when `path` is empty,
-/// looks like an option, or ends as models do. Links are followed. `option` is named in the message.
+/// looks like an option, or ends as models do. Links are followed. `option` is named in the
+/// message.
 void check_report_path(const std::string& path, const std::vector<std::string>& inputs,
                        std::string_view option);
 

@@ -52,7 +52,7 @@ TEST(EvaluationMarkdown, HasEverything) {
   EXPECT_THAT(text,
               HasSubstr("| Model | Method | bits | Baseline | After | Loss | 95 % | points |"));
   EXPECT_THAT(text, HasSubstr("| llama-8b | FP8 | 8.030 | 66.69 (66.01 … 67.37) | 66.62 (65.94 … "
-                              "67.30) | 0.11 % | -0.19 … 0.41 | -0.07 | -0.27 … 0.13 | -30 +20 |"));
+                              "67.30) | 0.11 % | -0.19 … 0.40 | -0.07 | -0.27 … 0.12 | -30 +20 |"));
   EXPECT_THAT(text, HasSubstr("| INT4-AWQ | 16–31 | 100 | 20.0000 | 1.1550 ± 0.0010 |"));
   EXPECT_THAT(text, HasSubstr("byte \\| other"));
   EXPECT_THAT(text, HasSubstr("| virology | 166 | 54.22 |"));

@@ -35,12 +35,14 @@ TEST(EvaluationText, HasThePublishedTable) {
       text,
       HasSubstr("Model     Method                    Baseline  After     Loss           95 %\n"
                 "--------  ------------------------  --------  -----  -------  -------------\n"
-                "llama-8b  FP8                          66.69  66.62   0.11 %   -0.19 … 0.41\n"));
+                "llama-8b  FP8                          66.69  66.62   0.11 %   -0.19 … 0.40\n"));
   EXPECT_THAT(text, HasSubstr("llama-8b  INT4-AWQ + 2:4 SparseGPT     66.69  49.44  25.87 %"));
   EXPECT_THAT(text, HasSubstr("-2400 +20"));
   EXPECT_THAT(text, HasSubstr("1.03100 ± 0.00050"));
   EXPECT_THAT(text, HasSubstr("0.03100 ± 0.00062"));
-  EXPECT_THAT(text, HasSubstr("INT4-AWQ: 16–31 0.155 (×1.155), 8–15 0.124 (×1.124), 4–7 0.093"));
+  EXPECT_THAT(text,
+              HasSubstr("INT4-AWQ: 16–31 0.155 (×1.155, n = 100), 8–15 0.124 (×1.124, n = 100),\n"
+                        "4–7 0.093"));
   EXPECT_THAT(text, HasSubstr("4 other linears have a smaller divergence."));
   EXPECT_THAT(text, HasSubstr("exact"));
   EXPECT_THAT(text, HasSubstr("Warning: W-LEAK"));
