@@ -155,6 +155,7 @@ class BaselineStates {
   bool load(int64_t first, int64_t count, std::vector<float>& hidden) {
     if (cache_ == nullptr || !cache_->enabled()) return false;
     std::vector<float> found;
+    found.reserve(static_cast<size_t>(count) * window_values_);
     std::vector<float> piece;
     for (int64_t begin = first; begin < first + count; begin = end_of_piece(begin, first + count)) {
       const int64_t end = end_of_piece(begin, first + count);

@@ -94,7 +94,9 @@ const std::vector<QFormat>& qformat_table() {
       {.name = "int4_wo",
        .remark = "INT4 weights in groups, plain round to nearest",
        .weight = WeightFormat::kInt4},
-      {.name = "full_prec", .remark = "Not quantized; for 2:4 sparsity alone", .quantized = false},
+      {.name = "full_prec",
+       .remark = "Not quantized; for 2:4 sparsity alone, or as a copy to compare with",
+       .quantized = false},
   };
   return table;
 }
@@ -168,10 +170,10 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
                                          plan.linears.begin()->first);
     }
   }
-  if (!any) {
+  // full_prec by itself is asked for by name: the model as one checkpoint, to be compared with.
+  if (!any && options.qformat != "full_prec") {
     throw Error(ErrorCode::kUsage,
-                "nothing to do: no layer is quantized or pruned (qformat full_prec without "
-                "sparsity, or everything excluded)");
+                "nothing to do: everything is excluded, no layer is quantized or pruned");
   }
   if (plan.needs_calibration && options.calibration.empty()) {
     throw Error(ErrorCode::kUsage, "qformat " + options.qformat + " with sparsity " +

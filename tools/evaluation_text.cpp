@@ -216,7 +216,7 @@ std::string layers_text(const LayerRows& rows) {
   }
   std::string text = wrapped(layer_note(rows), kColumns) + "\n" + fitted(table);
   if (shown < rows.layers.size()) {
-    text += fmt::format("{} other linears have a smaller divergence.\n",
+    text += fmt::format("{} other linears have no larger divergence.\n",
                         format_count(static_cast<int64_t>(rows.layers.size() - shown)));
   }
   return text;

@@ -183,6 +183,35 @@ TEST_F(EvaluationCommand, CompareRefusesWhatIsNoReport) {
   expect_usage_error(run_program(kAccuracyEval, {"compare", "a.json", "--text", "x"}), "--text");
 }
 
+// The model itself as a checkpoint: no figure may show a difference, and none may be NaN.
+TEST_F(EvaluationCommand, FullPrecisionIsTheBaseline) {
+  const Finished made =
+      run_program(kQuantize, {model_, "-o", out_, "--qformat", "full_prec", "-q"});
+  ASSERT_EQ(made.status, 0) << made.err;
+  const Finished run = evaluate({"--text", text_, "--ctx", "64", out_, "--tasks",
+                                 "perplexity,perplexity_llama," + quiz_, "--by-layer", "--max-loss",
+                                 "0%", "--max-kl", "0", "--max-ppl-ratio", "1", "--json", "-"});
+  ASSERT_EQ(run.status, 0) << run.err;
+  const Json candidate = Json::parse(run.out)["candidates"][0];
+  for (const char* task : {"perplexity", "perplexity_llama"}) {
+    const Json& found = candidate["tasks"][task];
+    EXPECT_EQ(found["ppl_ratio"], 1.0);
+    EXPECT_EQ(found["ppl_ratio_se"], 0.0);
+    for (const char* key : {"kl_mean", "kl_median", "kl_p999", "kl_max", "delta_p_rms",
+                            "ppl_difference", "relative_loss"}) {
+      EXPECT_EQ(found[key], 0.0) << key;
+    }
+    EXPECT_EQ(found["top1_agreement"], 1.0);
+    EXPECT_EQ(found["top5_agreement"], 1.0);
+    EXPECT_THAT(found["verdict"].get<std::string>(), HasSubstr("identical"));
+  }
+  EXPECT_EQ(candidate["tasks"]["quiz"]["relative_loss"], 0.0);
+  for (const Json& layer : candidate["layers"]) {
+    EXPECT_TRUE(layer["sqnr_db"].is_null());
+    EXPECT_EQ(layer["kl_mean"], 0.0);
+  }
+}
+
 TEST_F(EvaluationCommand, DraftAndTarget) {
   const Finished run =
       run_program(kAccuracyEval, {"--draft", other_, "--draft", model_, "--target", model_,
