@@ -153,7 +153,6 @@ TEST_F(Usage, SelectionsMustMatchAndCompile) {
 }
 
 TEST_F(Usage, NothingToDoIsAnError) {
-  expect_failure(arguments({"--qformat", "full_prec"}), 2, {"full_prec"});
   expect_failure(arguments({"--exclude", "."}), 2, {"nothing"});
 }
 
