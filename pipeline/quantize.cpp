@@ -53,8 +53,7 @@ class Job {
 
  public:
   Job(const QuantizeOptions& options, const Callbacks& callbacks)
-      : callbacks_(callbacks),
-        source_(open_weight_source(options.model)),
+      : source_(open_weight_source(options.model)),
         graph_(describe_model(source_->config_json(), source_->path() + "/config.json")),
         plan_(make_plan(options, graph_)),
         pool_(static_cast<size_t>(options.threads)),
@@ -363,7 +362,6 @@ class Job {
   }
 
   Clock::time_point start_ = Clock::now();
-  const Callbacks& callbacks_;
   std::unique_ptr<WeightSource> source_;
   ModelGraph graph_;
   JobPlan plan_;
