@@ -1,8 +1,7 @@
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 
 #include "core/process_memory.h"
 #include "core/progress_meter.h"
@@ -13,6 +12,7 @@
 #include "eval/evaluated_model.h"
 #include "eval/layer_error.h"
 #include "eval/layer_match.h"
+#include "eval/limit.h"
 #include "eval/memory_plan.h"
 #include "eval/model_warnings.h"
 #include "eval/perplexity_task.h"
@@ -48,10 +48,7 @@ void check_options(const EvaluateOptions& options) {
     usage("ctx is " + std::to_string(options.ctx) +
           "; a window needs at least 2 tokens, since the first is not scored");
   }
-  if (!(options.limit >= 0) || (options.limit >= 1 && options.limit != std::floor(options.limit)) ||
-      options.limit > 1e15) {
-    usage("limit must be a number of windows, or a share of them between 0 and 1");
-  }
+  check_limit(options.limit);
   if (options.by_layer) {
     if (std::none_of(options.tasks.begin(), options.tasks.end(), is_perplexity_task)) {
       usage("errors by layer need a task of perplexity, there is none");

@@ -41,10 +41,7 @@ void check_options(const SpeculativeOptions& options) {
   if (!(options.draft_cost >= 0) || std::isinf(options.draft_cost)) {
     usage("the draft's cost must be a positive number of the target's steps");
   }
-  if (!(options.limit >= 0) || (options.limit >= 1 && options.limit != std::floor(options.limit)) ||
-      options.limit > 1e15) {
-    usage("limit must be a number of windows, or a share of them between 0 and 1");
-  }
+  check_limit(options.limit);
   if (options.threads < 0) usage("the number of threads is negative");
   if (options.max_memory < 0) usage("the memory limit is negative");
 }

@@ -8,6 +8,12 @@
 
 namespace pare {
 
+void check_limit(double limit) {
+  if (limit >= 0 && (limit < 1 || limit == std::floor(limit)) && limit <= 1e15) return;
+  throw Error(ErrorCode::kUsage,
+              "limit must be a number of windows, or a share of them between 0 and 1");
+}
+
 int64_t limited_count(double limit, int64_t count) {
   const bool is_share = limit < 1;
   if (!(limit >= 0) || (!is_share && limit != std::floor(limit))) {
