@@ -1,11 +1,16 @@
-// Causal attention with grouped queries over the keys and values of one sequence.
+// Attention with grouped queries over the keys and values of one sequence.
 //
-// Queries come in blocks, in order; keys and values of all earlier tokens are in a cache. Scores
-// are made tile by tile with a running maximum and sum (Dao et al., 2022, arXiv:2205.14135;
-// Milakov & Gimelshein, 2018, arXiv:1805.02867), so memory grows with the length, not its square.
+// Queries come in blocks, in order; keys and values are in a cache: of all earlier tokens (causal),
+// or of a whole text (encoders and cross attention). Scores are made tile by tile with a running
+// maximum and sum (Dao et al., 2022, arXiv:2205.14135; Milakov & Gimelshein, 2018,
+// arXiv:1805.02867), so memory does not grow with the square of the length.
 //
 // Precision: in BF16, queries, keys, values and probabilities are rounded to bfloat16 and products
-// summed in FP32; softmax is FP32. In FP32 everything is FP32.
+// summed in FP32; caps, biases and softmax are FP32. In FP32 everything is FP32.
+//
+// A row's result depends on its query and on the keys it sees, not on how rows are cut into calls
+// nor on what comes after it: tiles of keys start at multiples of their size, and each product sums
+// in a fixed order.
 //
 // An Attention is immutable and safe to use from several threads, each with a cache and scratch.
 //
@@ -17,53 +22,26 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "kernels/key_value_cache.h"
 #include "kernels/matmul.h"
 
 namespace pare {
 
-enum class Precision : uint8_t { kBf16, kF32 };
-
-struct AttentionShape {
-  int64_t heads = 0;
-  int64_t kv_heads = 0;  ///< Divides heads.
-  int64_t head_dim = 0;
-  float scale = 1;     ///< Multiplies q·k, usually head_dim^−½.
-  int64_t window = 0;  ///< A token sees itself and window − 1 before it; 0: all before it.
-};
-
-/// Keys and values of one sequence in one layer, head by head.
-class KeyValueCache {
- public:
-  KeyValueCache(const AttentionShape& shape, int64_t capacity, Precision precision);
-
-  /// k and v [rows, kv_heads × head_dim], keys after the rotary embedding.
-  /// REQUIRES: length() + rows ≤ capacity.
-  void append(const float* k, const float* v, int64_t rows);
-
-  /// Forgets the sequence, keeps the memory.
-  void clear() { truncate(0); }
-
-  /// Forgets all tokens from number `length` on. REQUIRES: length ≤ length().
-  void truncate(int64_t length);
-
-  /// Becomes a copy of `other`, which has the same shape and precision.
-  /// REQUIRES: other.length() fits.
-  void copy_from(const KeyValueCache& other);
-
-  int64_t length() const noexcept { return length_; }
-
- private:
-  friend class Attention;
-  AttentionShape shape_;
-  Precision precision_;
-  int64_t capacity_;  // a multiple of the key tile; rows beyond length_ are zero
-  int64_t length_ = 0;
-  std::vector<uint16_t> k16_;  // [kv_heads, capacity, head_dim]
-  std::vector<uint16_t> v16_;
-  std::vector<float> k32_;
-  std::vector<float> v32_;
+/// What is added to the scores of a layer. Owned by the caller, outlives the Attention.
+struct AttentionTerms {
+  /// [heads, positions], added by the position of the key (ALiBi: Press et al., 2022,
+  /// arXiv:2108.12409); or empty. Minus infinity hides a key, as long as a query sees another.
+  std::vector<float> key_bias;
+  /// [heads, 2 × span − 1], entry span − 1 + (key − query) is added (the relative bias of T5:
+  /// Raffel et al., 2020, arXiv:1910.10683); or empty.
+  std::vector<float> distance_bias;
+  int64_t positions = 0;  ///< Of key_bias; at least the length of every cache.
+  int64_t span = 0;       ///< Of distance_bias; above every distance between a query and a key.
+  /// [heads], one more logit in the softmax's denominator, with no value (gpt-oss); or empty.
+  std::vector<float> sinks;
 };
 
 /// Working memory of one thread.
@@ -80,25 +58,41 @@ struct AttentionScratch {
 
 class Attention {
  public:
-  Attention(const AttentionShape& shape, Precision precision);
+  Attention(const AttentionShape& shape, Precision precision,
+            const AttentionTerms* terms = nullptr);
 
-  /// out [rows, heads × head_dim] for queries q of the same shape, rotated already, of the tokens
-  /// position … position + rows − 1. REQUIRES: cache.length() ≥ position + rows.
+  /// out [rows, heads × value width] for queries q [rows, heads × head_dim], rotated already, of
+  /// the tokens position … position + rows − 1. REQUIRES: causal: cache.length() ≥ position + rows;
+  /// otherwise a cache that is not empty, and `position` matters to distance_bias alone.
   void run(const float* q, int64_t rows, int64_t position, const KeyValueCache& cache, float* out,
            AttentionScratch& scratch) const;
 
   const AttentionShape& shape() const noexcept { return shape_; }
 
  private:
-  void run_tile_bf16(const float* q, int64_t rows, int64_t position, int64_t kv_head,
-                     const KeyValueCache& cache, float* out, AttentionScratch& scratch) const;
-  void run_tile_f32(const float* q, int64_t rows, int64_t position, int64_t kv_head,
-                    const KeyValueCache& cache, float* out, AttentionScratch& scratch) const;
+  struct Tile;  // queries of all heads that share keys
+  void run_tile(const Tile& tile, const KeyValueCache& cache, float* out,
+                AttentionScratch& scratch) const;
+  void start(const Tile& tile, AttentionScratch& scratch) const;
+  void multiply_keys(const Tile& tile, const KeyValueCache& cache, int64_t first_key, int64_t keys,
+                     AttentionScratch& scratch) const;
+  template <typename Probability>
+  void weigh_rows(const Tile& tile, int64_t first_key, int64_t cache_length,
+                  Probability* probabilities, AttentionScratch& scratch) const;
+  template <typename Probability>
+  void weigh_row(const Tile& tile, int64_t index, int64_t first_key, int64_t cache_length,
+                 Probability* probabilities, AttentionScratch& scratch) const;
+  void multiply_values(const Tile& tile, const KeyValueCache& cache, int64_t first_key,
+                       int64_t keys, AttentionScratch& scratch) const;
+  void finish(const Tile& tile, float* out, const AttentionScratch& scratch) const;
+  bool adjust_scores(int64_t head, int64_t query, int64_t key, std::span<float> scores) const;
 
   AttentionShape shape_;
   Precision precision_;
+  const AttentionTerms* terms_;
+  int64_t value_stride_;                       // from row to row of the outputs in the making
   std::unique_ptr<TileMatmul> score_product_;  // [rep × tile, head_dim] × [key tile, head_dim]ᵀ
-  std::unique_ptr<TileMatmul> value_product_;  // [rep × tile, key tile] × [key tile, head_dim]
+  std::unique_ptr<TileMatmul> value_product_;  // [rep × tile, key tile] × [key tile, value width]
 };
 
 }  // namespace pare

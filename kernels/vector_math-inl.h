@@ -19,28 +19,77 @@ namespace pare {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// exp(x) to about 1 ulp where the result is a normal float: 0 below −87.33, infinity above 88.37,
-/// NaN for NaN.
-///
-/// x = n ln 2 + r with |r| ≤ ln 2 / 2; exp(r) is a polynomial whose coefficients minimise the
-/// relative error (3e-9) on that range; ln 2 is split so that n × its upper part is exact.
+/// exp(r) − 1 for |r| ≤ ln 2 / 2, by the polynomial that minimises the relative error of exp(r).
 template <class DF, class VF = hn::Vec<DF>>
-HWY_INLINE VF exp_ps(DF df, VF x) {
-  const hn::RebindToSigned<DF> di;
-  const auto scaled = hn::Min(hn::Mul(x, hn::Set(df, 1.44269504F)), hn::Set(df, 128.0F));
-  const auto n = hn::Round(hn::Max(scaled, hn::Set(df, -126.0F)));
-  const auto r = hn::NegMulAdd(n, hn::Set(df, -2.12194440e-4F),
-                               hn::NegMulAdd(n, hn::Set(df, 0.693359375F), x));
+HWY_INLINE VF expm1_near_zero(DF df, VF r) {
   auto p = hn::Set(df, 0x1.6a2434p-10F);
   p = hn::MulAdd(p, r, hn::Set(df, 0x1.1239e2p-7F));
   p = hn::MulAdd(p, r, hn::Set(df, 0x1.5558f2p-5F));
   p = hn::MulAdd(p, r, hn::Set(df, 0x1.555492p-3F));
   p = hn::MulAdd(p, r, hn::Set(df, 0x1.fffffcp-2F));
-  p = hn::MulAdd(hn::Mul(p, r), r, r);
-  p = hn::Add(p, hn::Set(df, 1.0F));
-  const auto power =
-      hn::BitCast(df, hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127))));
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(df, -87.33F)), hn::Mul(p, power));
+  return hn::MulAdd(hn::Mul(p, r), r, r);
+}
+
+/// x − n ln 2, ln 2 being split so that n × its upper part is exact.
+template <class DF, class VF = hn::Vec<DF>>
+HWY_INLINE VF reduce_by_ln2(DF df, VF x, VF n) {
+  return hn::NegMulAdd(n, hn::Set(df, -2.12194440e-4F),
+                       hn::NegMulAdd(n, hn::Set(df, 0.693359375F), x));
+}
+
+/// 2ⁿ for whole −126 ≤ n ≤ 127; infinity for 128.
+template <class DF, class VF = hn::Vec<DF>>
+HWY_INLINE VF power_of_two(DF df, VF n) {
+  const hn::RebindToSigned<DF> di;
+  return hn::BitCast(df, hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127))));
+}
+
+/// exp(x) to about 1 ulp where the result is a normal float: 0 below −87.33, infinity above 88.37,
+/// NaN for NaN.
+///
+/// x = n ln 2 + r with |r| ≤ ln 2 / 2, where the polynomial's relative error is 3e-9.
+template <class DF, class VF = hn::Vec<DF>>
+HWY_INLINE VF exp_ps(DF df, VF x) {
+  const auto scaled = hn::Min(hn::Mul(x, hn::Set(df, 1.44269504F)), hn::Set(df, 128.0F));
+  const auto n = hn::Round(hn::Max(scaled, hn::Set(df, -126.0F)));
+  const auto p = hn::Add(expm1_near_zero(df, reduce_by_ln2(df, x, n)), hn::Set(df, 1.0F));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(df, -87.33F)), hn::Mul(p, power_of_two(df, n)));
+}
+
+/// exp(x) − 1 for 0 ≤ x ≤ 80, to a few ulp also near zero: 2ⁿ (exp(r) − 1) + (2ⁿ − 1).
+template <class DF, class VF = hn::Vec<DF>>
+HWY_INLINE VF expm1_positive(DF df, VF x) {
+  const auto n = hn::Round(hn::Mul(x, hn::Set(df, 1.44269504F)));
+  const auto power = power_of_two(df, n);
+  const auto p = expm1_near_zero(df, reduce_by_ln2(df, x, n));
+  return hn::MulAdd(power, p, hn::Sub(power, hn::Set(df, 1.0F)));
+}
+
+/// tanh(x) to a few ulp: with e = exp(2 |x|) − 1, e / (e + 2). It is ±1 beyond 10; NaN for NaN.
+template <class DF, class VF = hn::Vec<DF>>
+HWY_INLINE VF tanh_ps(DF df, VF x) {
+  const auto magnitude = hn::Min(hn::Abs(x), hn::Set(df, 10.0F));
+  const auto e = expm1_positive(df, hn::Add(magnitude, magnitude));
+  const auto result = hn::CopySign(hn::Div(e, hn::Add(e, hn::Set(df, 2.0F))), x);
+  return hn::IfThenElse(hn::Eq(x, x), result, x);
+}
+
+/// log(1 + x) for 0 ≤ x ≤ 1, to a few ulp: 2 artanh(u), u = x / (2 + x) ≤ 1/3, whose power series
+/// up to u¹⁷ has a relative error below 2e-10.
+template <class DF, class VF = hn::Vec<DF>>
+HWY_INLINE VF log1p_unit(DF df, VF x) {
+  const auto u = hn::Div(x, hn::Add(x, hn::Set(df, 2.0F)));
+  const auto square = hn::Mul(u, u);
+  auto p = hn::Set(df, 1.0F / 17);
+  p = hn::MulAdd(p, square, hn::Set(df, 1.0F / 15));
+  p = hn::MulAdd(p, square, hn::Set(df, 1.0F / 13));
+  p = hn::MulAdd(p, square, hn::Set(df, 1.0F / 11));
+  p = hn::MulAdd(p, square, hn::Set(df, 1.0F / 9));
+  p = hn::MulAdd(p, square, hn::Set(df, 1.0F / 7));
+  p = hn::MulAdd(p, square, hn::Set(df, 1.0F / 5));
+  p = hn::MulAdd(p, square, hn::Set(df, 1.0F / 3));
+  const auto twice = hn::Add(u, u);
+  return hn::MulAdd(hn::Mul(p, square), twice, twice);
 }
 
 /// Reads `count` < Lanes(df) floats, the other lanes are `fill`.

@@ -75,11 +75,23 @@ struct ScaleThenMultiply {
   }
 };
 
+struct Scaled {
+  float factor;
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V a) const {
+    return hn::Mul(a, hn::Set(d, factor));
+  }
+};
+
 void rms_norm_kernel(const float* x, const float* weight, float epsilon, size_t size, float* out) {
   const double mean = sum_in_double(x, size, SquareAround{0.0}) / static_cast<double>(size);
   const float factor =
       static_cast<float>(1.0 / __builtin_sqrt(mean + static_cast<double>(epsilon)));
-  map2(x, weight, out, size, ScaleThenMultiply{factor});
+  if (weight == nullptr) {
+    map1(x, out, size, Scaled{factor});
+  } else {
+    map2(x, weight, out, size, ScaleThenMultiply{factor});
+  }
 }
 
 /// (x − mean) / deviation, subtracted in double: the mean may be far larger than the deviation.
@@ -124,19 +136,24 @@ struct Product {
   }
 };
 
-struct Scaled {
-  float factor;
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V a) const {
-    return hn::Mul(a, hn::Set(d, factor));
-  }
-};
-
 void add_kernel(float* x, const float* y, size_t size) { map2(x, y, x, size, Sum{}); }
 
 void multiply_kernel(float* x, const float* y, size_t size) { map2(x, y, x, size, Product{}); }
 
 void scale_kernel(float* x, float factor, size_t size) { map1(x, x, size, Scaled{factor}); }
+
+struct AddScaled {
+  float factor;
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V y, V x) const {
+    // Not fused: the same on every processor.
+    return hn::Add(y, hn::Mul(hn::Set(d, factor), x));
+  }
+};
+
+void add_scaled_kernel(float* y, float factor, const float* x, size_t size) {
+  map2(y, x, y, size, AddScaled{factor});
+}
 
 void add_bias_kernel(float* y, size_t rows, const float* bias, size_t columns) {
   for (size_t row = 0; row < rows; ++row)
@@ -183,6 +200,28 @@ void rotate_half_kernel(float* HWY_RESTRICT head, const float* HWY_RESTRICT cosi
   }
 }
 
+void rotate_interleaved_kernel(float* HWY_RESTRICT head, const float* HWY_RESTRICT cosine,
+                               const float* HWY_RESTRICT sine, size_t half) {
+  const hn::ScalableTag<float> df;
+  const size_t lanes = hn::Lanes(df);
+  size_t i = 0;
+  for (; i + lanes <= half; i += lanes) {
+    auto x1 = hn::Zero(df);
+    auto x2 = hn::Zero(df);
+    hn::LoadInterleaved2(df, head + 2 * i, x1, x2);
+    const auto c = hn::LoadU(df, cosine + i);
+    const auto s = hn::LoadU(df, sine + i);
+    hn::StoreInterleaved2(hn::Sub(hn::Mul(x1, c), hn::Mul(x2, s)),
+                          hn::Add(hn::Mul(x2, c), hn::Mul(x1, s)), df, head + 2 * i);
+  }
+  for (; i < half; ++i) {
+    const float x1 = head[2 * i];
+    const float x2 = head[2 * i + 1];
+    head[2 * i] = x1 * cosine[i] - x2 * sine[i];
+    head[2 * i + 1] = x2 * cosine[i] + x1 * sine[i];
+  }
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace pare
@@ -200,6 +239,8 @@ HWY_EXPORT(scale_kernel);
 HWY_EXPORT(add_bias_kernel);
 HWY_EXPORT(scale_to_f32_kernel);
 HWY_EXPORT(rotate_half_kernel);
+HWY_EXPORT(rotate_interleaved_kernel);
+HWY_EXPORT(add_scaled_kernel);
 
 float sum_of_squares(std::span<const float> x) {
   return static_cast<float>(HWY_DYNAMIC_DISPATCH(sum_of_squares_kernel)(x.data(), x.size()));
@@ -207,8 +248,10 @@ float sum_of_squares(std::span<const float> x) {
 
 void rms_norm_row(std::span<const float> x, std::span<const float> weight, float epsilon,
                   std::span<float> out) {
-  assert(weight.size() == x.size() && out.size() == x.size());
-  HWY_DYNAMIC_DISPATCH(rms_norm_kernel)(x.data(), weight.data(), epsilon, x.size(), out.data());
+  assert(weight.empty() || weight.size() == x.size());
+  assert(out.size() == x.size());
+  HWY_DYNAMIC_DISPATCH(rms_norm_kernel)
+  (x.data(), weight.empty() ? nullptr : weight.data(), epsilon, x.size(), out.data());
 }
 
 void layer_norm_row(std::span<const float> x, std::span<const float> weight,
@@ -235,6 +278,11 @@ void scale_in_place(std::span<float> x, float factor) {
   HWY_DYNAMIC_DISPATCH(scale_kernel)(x.data(), factor, x.size());
 }
 
+void add_scaled(std::span<float> y, float factor, std::span<const float> x) {
+  assert(x.size() == y.size());
+  HWY_DYNAMIC_DISPATCH(add_scaled_kernel)(y.data(), factor, x.data(), y.size());
+}
+
 void add_bias_rows(std::span<float> y, int64_t rows, std::span<const float> bias) {
   assert(y.size() == static_cast<size_t>(rows) * bias.size());
   HWY_DYNAMIC_DISPATCH(add_bias_kernel)
@@ -259,6 +307,13 @@ void rotate_half(std::span<float> head, std::span<const float> cosine,
                  std::span<const float> sine) {
   assert(cosine.size() == sine.size() && 2 * cosine.size() <= head.size());
   HWY_DYNAMIC_DISPATCH(rotate_half_kernel)
+  (head.data(), cosine.data(), sine.data(), cosine.size());
+}
+
+void rotate_interleaved(std::span<float> head, std::span<const float> cosine,
+                        std::span<const float> sine) {
+  assert(cosine.size() == sine.size() && 2 * cosine.size() <= head.size());
+  HWY_DYNAMIC_DISPATCH(rotate_interleaved_kernel)
   (head.data(), cosine.data(), sine.data(), cosine.size());
 }
 

@@ -27,8 +27,8 @@ std::string vector_kernels();
 /// span.
 float sum_of_squares(std::span<const float> x);
 
-/// out = x / sqrt(mean(x²) + epsilon) × weight. All three have the same size, at least one.
-/// Each element is within 4 ulp of the exact value.
+/// out = x / sqrt(mean(x²) + epsilon) × weight. All three have the same size, at least one; an
+/// empty `weight` is one everywhere. Each element is within 4 ulp of the exact value.
 void rms_norm_row(std::span<const float> x, std::span<const float> weight, float epsilon,
                   std::span<float> out);
 
@@ -38,8 +38,9 @@ void rms_norm_row(std::span<const float> x, std::span<const float> weight, float
 void layer_norm_row(std::span<const float> x, std::span<const float> weight,
                     std::span<const float> bias, float epsilon, std::span<float> out);
 
-// Activations. SiLU's relative error is below 1e-6 wherever its result is a normal float. GELU's is
-// below 1e-6 for x > −3; further down, where it fades to −0, its absolute error is below 1e-8.
+// Activations. The relative error of SiLU and of quick GELU is below 1e-6, and their absolute error
+// below 1e-36 where they fade to −0. GELU's relative error is below 1e-6 for x > −3; further down,
+// its absolute error is below 1e-8.
 
 /// x / (1 + exp(−x)), in place.
 void silu(std::span<float> x);
@@ -47,6 +48,8 @@ void silu(std::span<float> x);
 void gelu_tanh(std::span<float> x);
 /// 0.5 x (1 + erf(x / sqrt(2))), in place.
 void gelu_erf(std::span<float> x);
+/// x / (1 + exp(−1.702 x)), in place (Hendrycks & Gimpel, 2016, arXiv:1606.08415).
+void quick_gelu(std::span<float> x);
 /// max(x, 0), in place.
 void relu(std::span<float> x);
 /// max(x, 0)², in place.
@@ -58,12 +61,34 @@ void gelu_tanh_multiply(std::span<const float> gate, std::span<const float> up,
                         std::span<float> out);
 void gelu_erf_multiply(std::span<const float> gate, std::span<const float> up,
                        std::span<float> out);
+void quick_gelu_multiply(std::span<const float> gate, std::span<const float> up,
+                         std::span<float> out);
+void relu_multiply(std::span<const float> gate, std::span<const float> up, std::span<float> out);
+void relu_squared_multiply(std::span<const float> gate, std::span<const float> up,
+                           std::span<float> out);
+
+/// gpt-oss: out = (u + 1) × g / (1 + exp(−alpha g)), with g = min(gate, limit) and u = up kept
+/// within ±limit. Errors as of quick GELU. REQUIRES: alpha > 0, limit > 0.
+void clamped_swiglu(std::span<const float> gate, std::span<const float> up, float alpha,
+                    float limit, std::span<float> out);
+
+/// 1 / (1 + exp(−x)), in place; relative error below 4e-7, absolute below 1e-37 where it fades.
+void sigmoid(std::span<float> x);
+/// log(1 + exp(x)), in place; relative error below 4e-7, absolute below 2e-38 where it fades.
+void softplus(std::span<float> x);
+/// cap × tanh(x / cap), in place; relative error below 4e-7. REQUIRES: cap > 0.
+void soft_cap_in_place(std::span<float> x, float cap);
+/// min(max(x, low), high), in place. NaN stays NaN.
+void clamp_in_place(std::span<float> x, float low, float high);
 
 /// x += y and x ×= y. Exactly the float result.
 void add_in_place(std::span<float> x, std::span<const float> y);
 void multiply_in_place(std::span<float> x, std::span<const float> y);
 /// x ×= factor. Exactly the float result.
 void scale_in_place(std::span<float> x, float factor);
+
+/// y += factor × x, the product and the sum each rounded.
+void add_scaled(std::span<float> y, float factor, std::span<const float> x);
 
 /// y[r, :] += bias for each of the rows; y is [rows, bias.size()].
 void add_bias_rows(std::span<float> y, int64_t rows, std::span<const float> bias);
@@ -118,5 +143,9 @@ double excess_probability(std::span<const float> logits, double log_sum_exp,
 /// channels of one head: (x1, x2) becomes (x1 c − x2 s, x2 c + x1 s), with x1 = head[0, r/2) and
 /// x2 = head[r/2, r). Channels from r on are untouched.
 void rotate_half(std::span<float> head, std::span<const float> cosine, std::span<const float> sine);
+
+/// The same for neighbours (GPT-J, GLM): x1 = head[2i] and x2 = head[2i + 1].
+void rotate_interleaved(std::span<float> head, std::span<const float> cosine,
+                        std::span<const float> sine);
 
 }  // namespace pare

@@ -23,6 +23,8 @@ double gelu_tanh_of(double x) {
 
 double gelu_erf_of(double x) { return 0.5 * x * std::erfc(-x / std::numbers::sqrt2); }
 
+double quick_gelu_of(double x) { return x / (1 + std::exp(-wide(1.702F) * x)); }
+
 template <typename F>
 void apply(std::span<float> x, F f) {
   for (float& value : x) value = narrow(f(wide(value)));
@@ -47,7 +49,9 @@ void rms_norm_row(std::span<const float> x, std::span<const float> weight, float
                   std::span<float> out) {
   const double mean = squares(x, 0) / static_cast<double>(x.size());
   const double root = std::sqrt(mean + wide(epsilon));
-  for (size_t i = 0; i < x.size(); ++i) out[i] = narrow(wide(x[i]) / root * wide(weight[i]));
+  for (size_t i = 0; i < x.size(); ++i) {
+    out[i] = narrow(wide(x[i]) / root * (weight.empty() ? 1.0 : wide(weight[i])));
+  }
 }
 
 void layer_norm_row(std::span<const float> x, std::span<const float> weight,
@@ -67,6 +71,26 @@ void silu(std::span<float> x) { apply(x, silu_of); }
 void gelu_tanh(std::span<float> x) { apply(x, gelu_tanh_of); }
 void gelu_erf(std::span<float> x) { apply(x, gelu_erf_of); }
 
+void quick_gelu(std::span<float> x) { apply(x, quick_gelu_of); }
+
+void sigmoid(std::span<float> x) {
+  apply(x, [](double value) { return 1 / (1 + std::exp(-value)); });
+}
+
+void softplus(std::span<float> x) {
+  apply(x, [](double value) {
+    return (value > 0 ? value : 0) + std::log1p(std::exp(-std::abs(value)));
+  });
+}
+
+void soft_cap_in_place(std::span<float> x, float cap) {
+  apply(x, [&](double value) { return wide(cap) * std::tanh(value / wide(cap)); });
+}
+
+void clamp_in_place(std::span<float> x, float low, float high) {
+  for (float& value : x) value = value < low ? low : value > high ? high : value;
+}
+
 void relu(std::span<float> x) {
   for (float& value : x) value = value < 0 ? 0 : value;
 }
@@ -85,6 +109,32 @@ void gelu_tanh_multiply(std::span<const float> gate, std::span<const float> up,
 void gelu_erf_multiply(std::span<const float> gate, std::span<const float> up,
                        std::span<float> out) {
   apply_gate(gate, up, out, gelu_erf_of);
+}
+
+void quick_gelu_multiply(std::span<const float> gate, std::span<const float> up,
+                         std::span<float> out) {
+  apply_gate(gate, up, out, quick_gelu_of);
+}
+void relu_multiply(std::span<const float> gate, std::span<const float> up, std::span<float> out) {
+  apply_gate(gate, up, out, [](double x) { return x < 0 ? 0 : x; });
+}
+void relu_squared_multiply(std::span<const float> gate, std::span<const float> up,
+                           std::span<float> out) {
+  // Rounded between, as the vectorised one.
+  for (size_t i = 0; i < out.size(); ++i) out[i] = gate[i] < 0 ? 0 : gate[i] * gate[i] * up[i];
+}
+
+void clamped_swiglu(std::span<const float> gate, std::span<const float> up, float alpha,
+                    float limit, std::span<float> out) {
+  for (size_t i = 0; i < out.size(); ++i) {
+    const double g = gate[i] > limit ? wide(limit) : wide(gate[i]);
+    const double u = up[i] > limit ? wide(limit) : up[i] < -limit ? -wide(limit) : wide(up[i]);
+    out[i] = narrow((u + 1) * g / (1 + std::exp(-wide(alpha) * g)));
+  }
+}
+
+void add_scaled(std::span<float> y, float factor, std::span<const float> x) {
+  for (size_t i = 0; i < y.size(); ++i) y[i] += factor * x[i];
 }
 
 void add_in_place(std::span<float> x, std::span<const float> y) {
@@ -188,6 +238,16 @@ void rotate_half(std::span<float> head, std::span<const float> cosine,
     const float x2 = head[half + i];
     head[i] = x1 * cosine[i] - x2 * sine[i];
     head[half + i] = x2 * cosine[i] + x1 * sine[i];
+  }
+}
+
+void rotate_interleaved(std::span<float> head, std::span<const float> cosine,
+                        std::span<const float> sine) {
+  for (size_t i = 0; i < cosine.size(); ++i) {
+    const float x1 = head[2 * i];
+    const float x2 = head[2 * i + 1];
+    head[2 * i] = x1 * cosine[i] - x2 * sine[i];
+    head[2 * i + 1] = x2 * cosine[i] + x1 * sine[i];
   }
 }
 

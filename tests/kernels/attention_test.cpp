@@ -166,29 +166,19 @@ TEST_P(AttentionIn, LargeScoresDoNotOverflow) {
   }
 }
 
-// In BF16 keys are visited in the same tiles whatever the chunks are.
-TEST(Attention, ChunksGiveTheSameBytes) {
+TEST_P(AttentionIn, ChunksGiveTheSameBytes) {
   for (const int64_t window : {0, 100}) {
     const AttentionShape shape = make_shape(4, 2, 24, window);
     for (const int64_t length : {65, 300, 700}) {
       const Sequence sequence = random_sequence(shape, length, kRandomSeed);
-      const auto whole = run_chunked(shape, sequence, length, Precision::kBf16);
+      const auto whole = run_chunked(shape, sequence, length, GetParam());
       for (const int64_t chunk : {1, 37, 64, 100, 128, 256}) {
-        ASSERT_EQ(run_chunked(shape, sequence, chunk, Precision::kBf16), whole)
+        ASSERT_EQ(run_chunked(shape, sequence, chunk, GetParam()), whole)
             << "length " << length << ", chunk " << chunk << ", window " << window << ", seed "
             << kRandomSeed;
       }
     }
   }
-}
-
-// In FP32 the library may sum in another order for another number of rows.
-TEST(Attention, ChunksAgreeInF32) {
-  const AttentionShape shape = make_shape(4, 2, 24, 100);
-  const Sequence sequence = random_sequence(shape, 300, kRandomSeed);
-  const auto whole = run_chunked(shape, sequence, 300, Precision::kF32);
-  const auto chunked = run_chunked(shape, sequence, 37, Precision::kF32);
-  for (size_t i = 0; i < whole.size(); ++i) ASSERT_NEAR(chunked[i], whole[i], 3e-6);
 }
 
 TEST_P(AttentionIn, ClearedCacheForgetsEverything) {
