@@ -150,7 +150,11 @@ class Walker {
     std::vector<StoredDataset> datasets;
     for (const Link& link : links_of(group.get(), "/" + name)) {
       datasets.push_back(walk_dataset(group.get(), link.name));
+      // Each header that is looked at brings its neighbourhood into memory.
+      constexpr size_t kBetweenReleases = 256;
+      if (datasets.size() % kBetweenReleases == 0) file_.release(file_.bytes());
     }
+    file_.release(file_.bytes());
     return datasets;
   }
 

@@ -9,6 +9,7 @@
 #include "core/sha256.h"
 #include "formats/input_paths.h"
 #include "formats/json_check.h"
+#include "formats/quantized_source.h"
 #include "formats/safetensors.h"
 #include "pare/error.h"
 
@@ -19,12 +20,11 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr size_t kMaxTextBytes = size_t{256} << 20;
-constexpr std::array<const char*, 6> kTextFiles{"tokenizer.json",
-                                                "tokenizer_config.json",
-                                                "generation_config.json",
-                                                "special_tokens_map.json",
-                                                "vocab.json",
-                                                "merges.txt"};
+// Those of tokenizers in docs/checkpoint.md; SentencePiece models are binary.
+constexpr std::array<const char*, 9> kTextFiles{
+    "tokenizer.json",          "tokenizer.model",   "spiece.model",
+    "tokenizer_config.json",   "vocab.json",        "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "generation_config.json"};
 
 [[noreturn]] void malformed(const std::string& path, const std::string& what) {
   throw Error(ErrorCode::kInputMalformed, path + ": " + what);
@@ -55,6 +55,7 @@ class HfFolder final : public WeightSource {
     } else if (input_file_exists(index.string())) {
       open_shards(index.string());
     } else {
+      refuse_other_weights();
       throw Error(ErrorCode::kInputMissing,
                   path_ +
                       ": neither model.safetensors nor model.safetensors.index.json is there "
@@ -71,6 +72,13 @@ class HfFolder final : public WeightSource {
   bool is_compressed(const std::string& /*name*/) const override { return false; }
 
   TensorView dense(const std::string& name) const override { return file(name).get(name); }
+  DType dtype(const std::string& name) const override { return file(name).get(name).dtype; }
+
+  void read(const std::string& name, int64_t first, std::span<std::byte> out) const override {
+    WeightSource::read(name, first, out);
+    const auto count = static_cast<int64_t>(out.size() / dtype_size(dtype(name)));
+    release_part(name, first, count);
+  }
 
   CompressedWeight compressed(const std::string& name) const override {
     malformed(file(name).path(), "tensor \"" + name + "\" is not stored compressed");
@@ -93,6 +101,10 @@ class HfFolder final : public WeightSource {
     for (const std::string& name : names) file(name).release(name);
   }
 
+  void release_part(const std::string& name, int64_t first, int64_t count) const override {
+    file(name).release(dense_part(name, first, count).bytes);
+  }
+
   std::string sha256() const override {
     std::call_once(hashed_, [this] { sha256_ = compute_sha256(); });
     return sha256_;
@@ -108,6 +120,20 @@ class HfFolder final : public WeightSource {
     }
     config_json_ = read_text_file(file.string(), kMaxTextBytes);
     check_json(config_json_, file.string());
+  }
+
+  /// Pickled and other weights are common enough to be named: pickle runs the author's code.
+  void refuse_other_weights() const {
+    constexpr std::array<const char*, 8> kEndings{".bin",  ".bin.index.json", ".pt",   ".pth",
+                                                  ".ckpt", ".msgpack",        ".onnx", ".gguf"};
+    for (const std::string& name : input_folder_names(path_)) {
+      for (const char* ending : kEndings) {
+        if (!name.ends_with(ending)) continue;
+        malformed((fs::path(path_) / name).string(),
+                  "weights are read from safetensors only; save the model again as safetensors "
+                  "(save_pretrained with safe_serialization)");
+      }
+    }
   }
 
   void open_shards(const std::string& index) {
@@ -192,7 +218,7 @@ class HfFolder final : public WeightSource {
 }  // namespace
 
 std::unique_ptr<WeightSource> open_hf_folder(const std::string& path) {
-  return std::make_unique<HfFolder>(path);
+  return decode_quantized(std::make_unique<HfFolder>(path));
 }
 
 }  // namespace pare

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,9 @@ class SafetensorsFile {
 
   /// Lets the system forget the tensor's pages until they are read again.
   void release(const std::string& name) const { file_.release(get(name).bytes); }
+
+  /// The same of a part of a tensor. REQUIRES: `part` is inside one of this file's.
+  void release(std::span<const std::byte> part) const { file_.release(part); }
 
  private:
   explicit SafetensorsFile(const std::string& path) : file_(path) {}

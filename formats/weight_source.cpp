@@ -1,6 +1,7 @@
 #include "formats/weight_source.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "formats/checkpoint_layout.h"
 #include "formats/checkpoint_reader.h"
@@ -32,6 +33,39 @@ std::unique_ptr<WeightSource> open_folder(const std::string& path) {
 }
 
 }  // namespace
+
+TensorView WeightSource::dense_part(const std::string& name, int64_t first, int64_t count) const {
+  const TensorView view = dense(name);
+  check_part(name, first, count, element_count(view.shape));
+  const size_t size = dtype_size(view.dtype);
+  return {view.dtype,
+          {count},
+          view.bytes.subspan(static_cast<size_t>(first) * size, static_cast<size_t>(count) * size)};
+}
+
+void WeightSource::read(const std::string& name, int64_t first, std::span<std::byte> out) const {
+  const TensorView part =
+      dense_part(name, first, static_cast<int64_t>(out.size() / dtype_size(dtype(name))));
+  if (part.bytes.size() != out.size()) {
+    throw Error(ErrorCode::kInternal, "tensor \"" + name + "\": read of a broken element");
+  }
+  if (!out.empty()) std::memcpy(out.data(), part.bytes.data(), out.size());
+}
+
+DType WeightSource::dtype(const std::string& name) const { return dense(name).dtype; }
+
+void WeightSource::release_part(const std::string& name, int64_t /*first*/,
+                                int64_t /*count*/) const {
+  release({name});
+}
+
+void check_part(const std::string& name, int64_t first, int64_t count, int64_t total) {
+  if (first < 0 || count < 0 || first > total || count > total - first) {
+    throw Error(ErrorCode::kInternal, "tensor \"" + name + "\": elements from " +
+                                          std::to_string(first) + ", " + std::to_string(count) +
+                                          " of them, are not among its " + std::to_string(total));
+  }
+}
 
 StoredSize stored_size(const WeightSource& source, const std::vector<std::string>& unused) {
   StoredSize size{.parameters = 0, .bytes = source.stored_bytes()};

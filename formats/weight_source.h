@@ -1,7 +1,9 @@
 // Where a model's tensors come from: a Hugging Face folder or an HDF5 checkpoint.
 //
-// A source is read-only and safe to use from several threads. Views point into mappings that live
-// as long as the source.
+// A source is read-only and safe to use from several threads. Views of tensors that are stored as
+// they are shown point into mappings that live as long as the source. Views of tensors that the
+// source decodes (FP8 blocks, MXFP4, merged adapters: docs/sources.md) live until release() of that
+// tensor, so that memory stays bounded: release a tensor only when no thread looks at it any more.
 //
 //   auto source = open_weight_source("models/llama");
 //   TensorView embedding = source->dense("model.embed_tokens.weight");
@@ -9,6 +11,7 @@
 
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,11 +27,13 @@ class WeightSource {
   /// The path that the user gave.
   virtual const std::string& path() const = 0;
 
-  /// config.json, verbatim.
+  /// config.json, verbatim; a source that decodes quantized tensors leaves "quantization_config"
+  /// out, since what it shows is not quantized.
   virtual const std::string& config_json() const = 0;
 
-  /// Further text files of the model by file name: tokenizer.json, tokenizer_config.json,
-  /// generation_config.json, special_tokens_map.json, vocab.json, merges.txt: those that exist.
+  /// Further small files of the model by name, verbatim: those of the tokenizer (tokenizer.json,
+  /// tokenizer.model, spiece.model, tokenizer_config.json, vocab.json, merges.txt,
+  /// special_tokens_map.json, added_tokens.json) and generation_config.json, where they exist.
   virtual const std::map<std::string, std::string>& text_files() const = 0;
 
   /// Names of all logical tensors, sorted. A compressed linear `m` counts as "m.weight" alone; its
@@ -40,8 +45,22 @@ class WeightSource {
   virtual bool is_compressed(const std::string& name) const = 0;
 
   /// A tensor that is stored densely. Throws Error(kInputMalformed) when it is missing or
-  /// compressed; the message names the file.
+  /// compressed; the message names the file. A tensor that is decoded throws Error(kNonFinite) when
+  /// it has codes, scales or values that are no finite numbers.
   virtual TensorView dense(const std::string& name) const = 0;
+
+  /// Elements [first, first + count) of a dense tensor in row-major order, as a vector [count].
+  /// Decodes no more than these where the source decodes. Lives as long as a view by dense(), or
+  /// until release_part() of the same part. Throws as dense(), and Error(kInternal) when the part
+  /// is not inside the tensor.
+  virtual TensorView dense_part(const std::string& name, int64_t first, int64_t count) const;
+
+  /// Writes the elements of a dense tensor that begin at `first` and fill `out` to `out`, and keeps
+  /// nothing: for one pass over a tensor in pieces. Throws as dense_part().
+  virtual void read(const std::string& name, int64_t first, std::span<std::byte> out) const;
+
+  /// Element type of a dense tensor. Reads and decodes nothing. Throws as dense().
+  virtual DType dtype(const std::string& name) const;
 
   /// A compressed weight, validated. Throws Error(kInputMalformed) when it is missing or dense.
   virtual CompressedWeight compressed(const std::string& name) const = 0;
@@ -58,9 +77,13 @@ class WeightSource {
   /// Bytes that "m.weight" takes with its scales, zero points, mask and input scales.
   virtual int64_t stored_bytes(const std::string& name) const = 0;
 
-  /// Tells the system that the mapped pages of these tensors are not needed for now, so that
-  /// reading a model larger than memory does not fill it. Never changes results.
+  /// Says that these tensors are not needed for now, so that reading a model larger than memory
+  /// does not fill it: decoded copies are freed with all parts of them, and the system may forget
+  /// mapped pages. Never changes what a later call returns.
   virtual void release(const std::vector<std::string>& names) const = 0;
+
+  /// The same of one part that dense_part() gave.
+  virtual void release_part(const std::string& name, int64_t first, int64_t count) const;
 
   /// A digest of the configuration and all tensor bytes; computed on the first call, which reads
   /// all of them. Throws Error(kInputMalformed), naming file and tensor, when a checkpoint's
@@ -84,9 +107,12 @@ struct StoredSize {
 /// the stored head of a model that uses its embedding instead.
 StoredSize stored_size(const WeightSource& source, const std::vector<std::string>& unused);
 
-/// Opens a folder with config.json and safetensors, an .h5 checkpoint, or a folder of .h5 shards.
-/// Throws Error(kInputMissing) when there is nothing at `path`, Error(kInputMalformed) when what
-/// is there is neither or is damaged.
+/// Throws Error(kInternal) when [first, first + count) is not inside a tensor of `total` elements.
+void check_part(const std::string& name, int64_t first, int64_t count, int64_t total);
+
+/// Opens a folder with config.json and safetensors (FP8 blocks and MXFP4 are decoded), an .h5
+/// checkpoint, or a folder of .h5 shards. Throws Error(kInputMissing) when there is nothing at
+/// `path`, Error(kInputMalformed) when what is there is neither or is damaged.
 std::unique_ptr<WeightSource> open_weight_source(const std::string& path);
 
 }  // namespace pare

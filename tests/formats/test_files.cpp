@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iterator>
+
+#include "formats/safetensors_writer.h"
 
 namespace pare::test {
 
@@ -48,6 +51,46 @@ Tensor random_tensor(std::mt19937& random, DType dtype, const Shape& shape) {
   tensor.bytes.resize(static_cast<size_t>(element_count(shape)) * dtype_size(dtype));
   for (std::byte& byte : tensor.bytes) byte = static_cast<std::byte>(random() & 0xffU);
   return tensor;
+}
+
+Tensor float_tensor(DType dtype, const Shape& shape, const std::vector<float>& values) {
+  Tensor tensor{{}, dtype, shape};
+  const size_t size = dtype_size(dtype);
+  tensor.bytes.resize(values.size() * size);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint16_t half = dtype == DType::kBf16 ? f32_to_bf16(values[i]) : f32_to_f16(values[i]);
+    if (dtype == DType::kF32) {
+      std::memcpy(tensor.bytes.data() + size * i, &values[i], size);
+    } else {
+      std::memcpy(tensor.bytes.data() + size * i, &half, size);
+    }
+  }
+  return tensor;
+}
+
+Tensor normal_tensor(std::mt19937& random, DType dtype, const Shape& shape, float deviation) {
+  std::normal_distribution<float> normal(0, deviation);
+  std::vector<float> values(static_cast<size_t>(element_count(shape)));
+  for (float& value : values) value = normal(random);
+  return float_tensor(dtype, shape, values);
+}
+
+Tensor byte_tensor(DType dtype, const Shape& shape, const std::vector<uint8_t>& values) {
+  Tensor tensor{{}, dtype, shape};
+  for (const uint8_t value : values) tensor.bytes.push_back(static_cast<std::byte>(value));
+  return tensor;
+}
+
+void write_tensors(const std::string& path, const std::map<std::string, Tensor>& tensors) {
+  std::map<std::string, TensorView> views;
+  for (const auto& [name, tensor] : tensors) views[name] = tensor.view();
+  write_safetensors(path, views, {}, true);
+}
+
+void write_model(const TempFolder& folder, const std::string& config,
+                 const std::map<std::string, Tensor>& tensors) {
+  write_file(folder / "config.json", config);
+  write_tensors(folder / "model.safetensors", tensors);
 }
 
 CompressedWeight random_weight(std::mt19937& random, WeightFormat format, int64_t out, int64_t in,

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -44,6 +45,21 @@ struct Tensor {
   TensorView view() const { return {dtype, shape, bytes}; }
 };
 Tensor random_tensor(std::mt19937& random, DType dtype, const Shape& shape);
+
+/// `values` as F32, F16 or BF16.
+Tensor float_tensor(DType dtype, const Shape& shape, const std::vector<float>& values);
+
+/// Values of a normal distribution, rounded to `dtype`.
+Tensor normal_tensor(std::mt19937& random, DType dtype, const Shape& shape, float deviation = 1);
+
+/// One byte an element.
+Tensor byte_tensor(DType dtype, const Shape& shape, const std::vector<uint8_t>& values);
+
+/// A folder with config.json and model.safetensors.
+void write_model(const TempFolder& folder, const std::string& config,
+                 const std::map<std::string, Tensor>& tensors);
+/// One file of tensors.
+void write_tensors(const std::string& path, const std::map<std::string, Tensor>& tensors);
 
 /// A valid weight with random codes (no E4M3 NaN), scales, mask and zero points.
 CompressedWeight random_weight(std::mt19937& random, WeightFormat format, int64_t out, int64_t in,
