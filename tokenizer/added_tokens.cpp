@@ -34,63 +34,48 @@ size_t white_space_behind(std::string_view text, size_t at) {
   return at;
 }
 
-uint32_t child_of(const std::vector<std::pair<uint8_t, uint32_t>>& children, uint8_t byte) {
-  const auto found =
-      std::lower_bound(children.begin(), children.end(), byte,
-                       [](const auto& child, uint8_t wanted) { return child.first < wanted; });
-  return found != children.end() && found->first == byte ? found->second : 0;
-}
-
 }  // namespace
-
-void AddedTokens::Trie::insert(std::string_view content, int32_t token) {
-  uint32_t node = 0;
-  for (const char c : content) {
-    const auto byte = static_cast<uint8_t>(c);
-    uint32_t next = child_of(nodes[node].children, byte);
-    if (next == 0) {
-      next = static_cast<uint32_t>(nodes.size());
-      auto& children = nodes[node].children;
-      const auto place =
-          std::lower_bound(children.begin(), children.end(), std::pair<uint8_t, uint32_t>{byte, 0});
-      children.insert(place, {byte, next});
-      if (node == 0) first[byte] = next;
-      nodes.emplace_back();
-    }
-    node = next;
-  }
-  // Two tokens that normalize to the same text: the first one keeps it.
-  if (node != 0 && nodes[node].token < 0) nodes[node].token = token;
-}
 
 AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer& normalizer)
     : tokens_(std::move(tokens)) {
   std::stable_partition(tokens_.begin(), tokens_.end(),
                         [](const AddedToken& token) { return token.special; });
   RegexScratch scratch;
-  for (size_t i = 0; i < tokens_.size(); ++i) {
-    const AddedToken& token = tokens_[i];
-    if (token.normalized) {
-      normalized_.insert(normalizer.apply(token.content, scratch), static_cast<int32_t>(i));
-    } else {
-      raw_.insert(token.content, static_cast<int32_t>(i));
-    }
+  std::vector<std::string> spellings;
+  spellings.reserve(tokens_.size());
+  for (const AddedToken& token : tokens_) {
+    spellings.push_back(token.normalized ? normalizer.apply(token.content, scratch)
+                                         : token.content);
   }
+  using Strings = std::vector<std::pair<std::string_view, int32_t>>;
+  const auto trie = [&](bool normalized, bool with_special) {
+    Strings strings;
+    // Of two tokens that normalize to the same text the first one keeps it.
+    for (size_t i = 0; i < tokens_.size(); ++i) {
+      if (tokens_[i].normalized == normalized && (with_special || !tokens_[i].special)) {
+        strings.emplace_back(spellings[i], static_cast<int32_t>(i));
+      }
+    }
+    return ByteTrie(std::move(strings));
+  };
+  all_ = {trie(false, true), trie(true, true)};
+  plain_ = {trie(false, false), trie(true, false)};
 }
 
-AddedTokens::Match AddedTokens::longest_match(const Trie& trie, std::string_view text, size_t at) {
+AddedTokens::Match AddedTokens::longest_match(const ByteTrie& trie, std::string_view text,
+                                              size_t at) {
   Match match;
-  uint32_t node = trie.first[static_cast<uint8_t>(text[at])];
-  for (size_t next = at + 1; node != 0; ++next) {
-    if (trie.nodes[node].token >= 0) match = {trie.nodes[node].token, next - at};
-    if (next == text.size()) break;
-    node = child_of(trie.nodes[node].children, static_cast<uint8_t>(text[next]));
+  uint32_t node = ByteTrie::kRoot;
+  for (size_t next = at; next < text.size() && trie.step(node, text[next]); ++next) {
+    if (trie.value(node) >= 0) match = {trie.value(node), next + 1 - at};
   }
   return match;
 }
 
-std::vector<TextSegment> AddedTokens::split(std::string_view text, Stage stage) const {
-  const Trie& trie = stage == Stage::kRaw ? raw_ : normalized_;
+std::vector<TextSegment> AddedTokens::split(std::string_view text, Stage stage,
+                                            bool parse_special) const {
+  const Tries& tries = parse_special ? all_ : plain_;
+  const ByteTrie& trie = stage == Stage::kRaw ? tries.raw : tries.normalized;
   std::vector<TextSegment> segments;
   size_t covered = 0;  // End of the last segment; a token that strips may reach behind `at`.
   for (size_t at = 0; at < text.size();) {

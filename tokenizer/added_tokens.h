@@ -8,12 +8,11 @@
 //   for (const TextSegment& segment : added.split("a<|end|>", AddedTokens::Stage::kRaw)) ...
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string_view>
-#include <utility>
 #include <vector>
 
+#include "tokenizer/byte_trie.h"
 #include "tokenizer/normalizer.h"
 #include "tokenizer/tokenizer_file.h"
 
@@ -34,29 +33,25 @@ class AddedTokens {
 
   AddedTokens(std::vector<AddedToken> tokens, const Normalizer& normalizer);
 
-  /// REQUIRES: valid UTF-8. Text segments are never empty.
-  std::vector<TextSegment> split(std::string_view text, Stage stage) const;
+  /// REQUIRES: valid UTF-8. Text segments are never empty. Unless `parse_special`, special tokens
+  /// are text like any other.
+  std::vector<TextSegment> split(std::string_view text, Stage stage,
+                                 bool parse_special = true) const;
 
  private:
-  // A byte trie; node 0 is the root.
-  struct Node {
-    std::vector<std::pair<uint8_t, uint32_t>> children;
-    int32_t token = -1;  // Index into tokens_.
-  };
-  struct Trie {
-    std::vector<Node> nodes{1};
-    std::array<uint32_t, 256> first{};  // Child of the root; 0 where there is none.
-    void insert(std::string_view content, int32_t token);
-  };
   struct Match {
     int32_t token = -1;
     size_t size = 0;
   };
-  static Match longest_match(const Trie& trie, std::string_view text, size_t at);
+  static Match longest_match(const ByteTrie& trie, std::string_view text, size_t at);
 
   std::vector<AddedToken> tokens_;
-  Trie raw_;
-  Trie normalized_;
+  struct Tries {
+    ByteTrie raw;  // Values are indices into tokens_.
+    ByteTrie normalized;
+  };
+  Tries all_;
+  Tries plain_;  // Without special tokens, so that they hide no others.
 };
 
 }  // namespace pare

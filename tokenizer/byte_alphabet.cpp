@@ -63,4 +63,14 @@ bool append_character_bytes(std::string& bytes, std::string_view text) {
   return true;
 }
 
+int byte_of_token(std::string_view token) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  constexpr size_t kSize = 6;
+  if (token.size() != kSize || !token.starts_with("<0x") || token.back() != '>') return -1;
+  const size_t high = kDigits.find(token[3]);
+  const size_t low = kDigits.find(token[4]);
+  if (high == std::string_view::npos || low == std::string_view::npos) return -1;
+  return static_cast<int>(high * 16 + low);
+}
+
 }  // namespace pare

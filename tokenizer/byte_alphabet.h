@@ -21,4 +21,7 @@ void append_byte_characters(std::string& text, std::string_view bytes);
 /// returns false when a character is not of the alphabet. REQUIRES: `text` is valid UTF-8.
 bool append_character_bytes(std::string& bytes, std::string_view text);
 
+/// The byte that a token of byte fallback stands for, "<0x0A>" being 10, or −1 for other tokens.
+int byte_of_token(std::string_view token);
+
 }  // namespace pare

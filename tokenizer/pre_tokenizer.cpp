@@ -116,6 +116,40 @@ PieceList byte_level(const PieceList& list, bool add_prefix_space, const Regex* 
   return result;
 }
 
+PieceList metaspace(const PieceList& list, const SplitMetaspace& step, bool is_first) {
+  PieceList result;
+  result.text.reserve(list.text.size() + list.text.size() / 2);
+  const std::string& mark = step.replacement;
+  for (size_t i = 0; i < list.bounds.size(); ++i) {
+    const std::string_view piece = list.piece(i);
+    const bool prepend =
+        step.scheme == PrependScheme::kAlways ||
+        (step.scheme == PrependScheme::kFirst && is_first && list.bounds[i].first == 0);
+    const size_t begin = result.text.size();
+    if (prepend && !piece.starts_with(mark) && !piece.starts_with(' ')) result.text += mark;
+    for (size_t at = 0; at < piece.size();) {
+      const size_t space = std::min(piece.find(' ', at), piece.size());
+      result.text.append(piece, at, space - at);
+      if (space < piece.size()) result.text += mark;
+      at = space + 1;
+    }
+    if (!step.split) {
+      result.bounds.emplace_back(begin, result.text.size());
+      continue;
+    }
+    // Every mark begins a piece.
+    size_t from = begin;
+    for (size_t next = result.text.find(mark, begin + 1); next != std::string::npos;
+         next = result.text.find(mark, next + mark.size())) {
+      if (next == from) continue;
+      result.bounds.emplace_back(from, next);
+      from = next;
+    }
+    result.bounds.emplace_back(from, result.text.size());
+  }
+  return result;
+}
+
 }  // namespace
 
 PreTokenizer::PreTokenizer(std::vector<PreTokenizerStep> steps, const std::string& origin)
@@ -133,7 +167,7 @@ PreTokenizer::PreTokenizer(std::vector<PreTokenizerStep> steps, const std::strin
   }
 }
 
-PieceList PreTokenizer::split(std::string text, RegexScratch& scratch) const {
+PieceList PreTokenizer::split(std::string text, RegexScratch& scratch, bool is_first) const {
   PieceList list;
   list.text = std::move(text);
   if (!list.text.empty()) list.bounds.emplace_back(0, list.text.size());
@@ -161,6 +195,13 @@ PieceList PreTokenizer::split(std::string text, RegexScratch& scratch) const {
         split_characters(piece, is_punctuation, spans);
         apply_behavior(punctuation->behavior, spans);
       });
+    } else if (std::holds_alternative<SplitOnWhiteSpace>(step)) {
+      cut_pieces(list, [&](std::string_view piece, std::vector<MatchSpan>& spans) {
+        split_characters(piece, is_white_space, spans);
+        apply_behavior(SplitBehavior::kRemoved, spans);
+      });
+    } else if (const auto* spaces = std::get_if<SplitMetaspace>(&step)) {
+      list = metaspace(list, *spaces, is_first);
     }
   }
   return list;

@@ -1,8 +1,8 @@
-// Cuts text into the words that BPE works on: the steps of tokenizer.json in order.
+// Cuts text into the words that the model works on: the steps of tokenizer.json in order.
 //
-// Every step works on each piece of the step before, and ByteLevel rewrites the pieces in the byte
-// alphabet, so that a later step sees "Ġ" and not " ". Immutable and safe to use from several
-// threads.
+// Every step works on each piece of the step before. ByteLevel rewrites the pieces in the byte
+// alphabet, so that a later step sees "Ġ" and not " ", and Metaspace writes "▁". Immutable and safe
+// to use from several threads.
 //
 //   const PreTokenizer pre_tokenizer(file.pre_tokenizer, "tokenizer.json");
 //   RegexScratch scratch;
@@ -36,8 +36,8 @@ class PreTokenizer {
   /// `origin` is for messages. Throws Error(kInputMalformed) on a broken pattern.
   PreTokenizer(std::vector<PreTokenizerStep> steps, const std::string& origin);
 
-  /// REQUIRES: valid UTF-8.
-  PieceList split(std::string text, RegexScratch& scratch) const;
+  /// REQUIRES: valid UTF-8. `is_first` says that nothing of the document is before the text.
+  PieceList split(std::string text, RegexScratch& scratch, bool is_first = true) const;
 
  private:
   std::vector<PreTokenizerStep> steps_;

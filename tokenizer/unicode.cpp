@@ -158,6 +158,19 @@ bool is_punctuation(char32_t value) {
   return kind >= UTF8PROC_CATEGORY_PC && kind <= UTF8PROC_CATEGORY_PO;
 }
 
+bool is_mark(char32_t value) {
+  const auto kind = category(value);
+  return kind >= UTF8PROC_CATEGORY_MN && kind <= UTF8PROC_CATEGORY_ME;
+}
+
+bool is_nonspacing_mark(char32_t value) { return category(value) == UTF8PROC_CATEGORY_MN; }
+
+bool is_other(char32_t value) {
+  const auto kind = category(value);
+  return kind == UTF8PROC_CATEGORY_CC || kind == UTF8PROC_CATEGORY_CF ||
+         kind == UTF8PROC_CATEGORY_CO;
+}
+
 bool is_word_character(char32_t value) {
   switch (category(value)) {
     case UTF8PROC_CATEGORY_LU:
@@ -217,6 +230,22 @@ std::string lowercase(std::string_view text) {
     }
   }
   return lower;
+}
+
+size_t grapheme_end(std::string_view text, size_t at) {
+  CodePoint point = code_point_at(text, at);
+  size_t end = at + point.size;
+  utf8proc_int32_t state = 0;
+  while (end < text.size()) {
+    const CodePoint next = code_point_at(text, end);
+    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(point.value),
+                                         static_cast<utf8proc_int32_t>(next.value), &state)) {
+      break;
+    }
+    point = next;
+    end += next.size;
+  }
+  return end;
 }
 
 std::string quoted_text(std::string_view text) {

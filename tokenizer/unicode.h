@@ -34,10 +34,13 @@ void append_utf8(std::string& text, char32_t value);
 /// Standard, section 3.9, "U+FFFD Substitution of Maximal Subparts").
 std::string replace_invalid_utf8(std::string_view bytes);
 
-bool is_white_space(char32_t value);     ///< Property White_Space.
-bool is_numeric(char32_t value);         ///< General category N*.
-bool is_punctuation(char32_t value);     ///< ASCII punctuation (symbols like $ too) or category P*.
-bool is_word_character(char32_t value);  ///< Alphabetic, M*, Nd, Pc and the two joiners (UTS #18).
+bool is_white_space(char32_t value);  ///< Property White_Space.
+bool is_numeric(char32_t value);      ///< General category N*.
+bool is_punctuation(char32_t value);  ///< ASCII punctuation (symbols like $ too) or category P*.
+bool is_mark(char32_t value);         ///< General category M*.
+bool is_nonspacing_mark(char32_t value);  ///< General category Mn.
+bool is_other(char32_t value);            ///< General category Cc, Cf or Co.
+bool is_word_character(char32_t value);   ///< Alphabetic, M*, Nd, Pc and the two joiners (UTS #18).
 
 enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
 
@@ -46,6 +49,10 @@ std::string normalize_unicode(std::string_view text, UnicodeForm form);
 
 /// Each code point's full lower-case mapping, without context. REQUIRES: valid UTF-8.
 std::string lowercase(std::string_view text);
+
+/// Where the extended grapheme cluster (UAX #29) that starts at `at` ends. REQUIRES: valid UTF-8,
+/// at < text.size().
+size_t grapheme_end(std::string_view text, size_t at);
 
 /// Text for one line of a message: quoted, control characters as \xNN, long text shortened.
 std::string quoted_text(std::string_view text);

@@ -4,30 +4,13 @@
 #include <algorithm>
 #include <random>
 
+#include "tests/tokenizer/random_text.h"
 #include "tests/tokenizer/small_tokenizer.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/unicode.h"
 
 namespace pare {
 namespace {
-
-// Mostly what tokenizers care about, sometimes any scalar value.
-std::string random_text(std::mt19937_64& random, size_t length) {
-  constexpr std::u32string_view kUsual =
-      U"aehlo HELLO  \n\r\t'.,!?-_<>/s0123456789 "
-      U"éß日本語\u0301\u00A0\u2003½²🙂\u200D\u180E";
-  std::string text;
-  for (size_t i = 0; i < length; ++i) {
-    char32_t value = kUsual[random() % kUsual.size()];
-    if (random() % 8 == 0) {
-      do {
-        value = static_cast<char32_t>(random() % 0x110000);
-      } while (value >= 0xD800 && value <= 0xDFFF);
-    }
-    append_utf8(text, value);
-  }
-  return text;
-}
 
 void expect_round_trips(const Tokenizer& tokenizer) {
   const uint64_t seed = std::random_device{}();
@@ -71,7 +54,8 @@ TEST_P(RoundTripFamily, RandomText) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, RoundTripFamily,
-                         testing::Values("gpt2", "llama3", "starcoder", "falcon"));
+                         testing::Values("gpt2", "llama3", "starcoder", "falcon", "deepseek-v3",
+                                         "llama2"));
 
 TEST(RoundTrip, RandomBytesBecomeTheReplacedText) {
   const Tokenizer tokenizer = load(small_tokenizer_json());

@@ -16,6 +16,11 @@ using Ids = std::vector<int32_t>;
 
 constexpr int32_t byte_id(char c) { return 2 + static_cast<uint8_t>(c); }
 
+// As the reference implementation reads a text: special tokens that it spells are special.
+Ids parsed(const Tokenizer& tokenizer, const std::string& text) {
+  return tokenizer.encode(text, {.add_special_tokens = false, .parse_special = true});
+}
+
 TEST(SmallTokenizer, MergesInTheOrderOfTheirRank) {
   const Tokenizer tokenizer = load(small_tokenizer_json());
   EXPECT_EQ(tokenizer.encode("hello", false), Ids({261}));
@@ -83,7 +88,7 @@ TEST(SmallTokenizer, PostProcessors) {
 
 TEST(SmallTokenizer, AddedTokensAreFoundInTheRawText) {
   const Tokenizer tokenizer = load(small_tokenizer_json());
-  EXPECT_EQ(tokenizer.encode("he<s>ll</s>", false),
+  EXPECT_EQ(parsed(tokenizer, "he<s>ll</s>"),
             Ids({258, 0, 259, byte_id('<'), byte_id('/'), byte_id('s'), byte_id('>')}));
   EXPECT_EQ(tokenizer.decode({258, 0, 259}), "he<s>ll");
   EXPECT_EQ(tokenizer.decode({258, 0, 259}, /*skip_special_tokens=*/true), "hell");
@@ -94,8 +99,45 @@ TEST(SmallTokenizer, TheLongestAddedTokenWins) {
   json["added_tokens"].push_back(added_token(300, "<s"));
   json["added_tokens"].push_back(added_token(301, "<s>>"));
   const Tokenizer tokenizer = load(json);
-  EXPECT_EQ(tokenizer.encode("<s>><s><s", false), Ids({301, 0, 300}));
+  EXPECT_EQ(parsed(tokenizer, "<s>><s><s"), Ids({301, 0, 300}));
   EXPECT_EQ(tokenizer.vocab_size(), 302);
+}
+
+// A document that writes about "<s>" must not begin in its middle.
+TEST(SmallTokenizer, SpecialTokensInATextAreText) {
+  auto json = small_tokenizer_json();
+  json["added_tokens"].push_back(added_token(300, "<s>b"));
+  json["added_tokens"].push_back(added_token(301, "<s>ab", {{"special", true}}));
+  const Tokenizer tokenizer = load(json);
+  const Ids spelled = {byte_id('<'), byte_id('s'), byte_id('>')};
+  EXPECT_EQ(tokenizer.encode("<s>", true), spelled);
+  EXPECT_EQ(tokenizer.encode("<s>", EncodeOptions{}), spelled);
+  EXPECT_EQ(parsed(tokenizer, "<s>"), Ids({0}));
+  // Tokens that are not special are found, also where a special one would have hidden them.
+  EXPECT_EQ(tokenizer.encode("<s>b", false), Ids({300}));
+  EXPECT_EQ(parsed(tokenizer, "<s>ab"), Ids({301}));
+  EXPECT_EQ(tokenizer.encode("<s>ab", false).size(), 5U);
+}
+
+// Not by way of the model either: by merges, as a whole word, or as a piece.
+TEST(SmallTokenizer, TheModelMakesNoSpecialTokensFromText) {
+  auto json = small_tokenizer_json();
+  json["added_tokens"].push_back(added_token(260, "hell", {{"special", true}}));
+  json["added_tokens"].push_back(added_token(byte_id('!'), "!", {{"special", true}}));
+  EXPECT_EQ(load(json).encode("hell", false), Ids({258, 259}));
+  EXPECT_EQ(load(json).encode("hello", false), Ids({258, 259, byte_id('o')}));
+  EXPECT_EQ(load(json).encode("!", false), Ids({byte_id('!')}));  // Still a character.
+  EXPECT_EQ(parsed(load(json), "hell"), Ids({260}));
+  json["model"]["ignore_merges"] = true;
+  EXPECT_EQ(load(json).encode("hell", false), Ids({258, 259}));
+}
+
+TEST(SmallTokenizer, TokenTextKeepsSpaces) {
+  const Tokenizer tokenizer = load(small_tokenizer_json());
+  EXPECT_EQ(tokenizer.token_text(byte_id(' ')), " ");
+  EXPECT_EQ(tokenizer.token_text(258), "he");
+  EXPECT_EQ(tokenizer.token_text(2 + 0xE4), "\xE4");
+  EXPECT_EQ(tokenizer.token_text(0), "");
 }
 
 TEST(SmallTokenizer, StrippingTakesWhiteSpace) {
@@ -137,7 +179,7 @@ TEST(SmallTokenizer, Normalizers) {
   const auto decoded = [&](const nlohmann::json& normalizer, const std::string& text) {
     json["normalizer"] = normalizer;
     const Tokenizer tokenizer = load(json);
-    return tokenizer.decode(tokenizer.encode(text, false));
+    return tokenizer.decode(parsed(tokenizer, text));
   };
   // UAX #15, figures 3 to 6: U+212B ANGSTROM SIGN, U+FB01, and a ligature under compatibility.
   EXPECT_EQ(decoded({{"type", "NFC"}}, "\u212B \uFB01"), "\u00C5 \uFB01");
