@@ -7,23 +7,26 @@
 //            log-probability of each next token. Reading and packing of weights is timed apart.
 //   matmul   oneDNN's BF16 products alone: the same shapes, the same number of times, on inputs
 //            that are bfloat16 and in the cache already.
-// A token's FLOPs are 2 × the parameters of all linears and of the head, and for attention
-// 4 × head width × keys that it sees; the second share counts those too. Additions and
-// multiplications of norms, softmax, rotary embedding and activations are not counted.
+// A token's FLOPs are 2 × the parameters of all linears that it meets (of the experts, those of the
+// ones that it chooses) and of the head, and for attention 2 × (key width + value width) × keys
+// that it sees; the second share counts those too. Additions and multiplications of norms, softmax,
+// rotary embedding, activations, convolutions and scans are not counted. Models without an encoder.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "core/thread_pool.h"
 #include "formats/weight_source.h"
 #include "kernels/vector_math.h"
-#include "model/architectures.h"
-#include "model/block_runner.h"
+#include "model/layer_runner.h"
+#include "model/model_files.h"
 #include "model/model_head.h"
+#include "model/token_embedding.h"
 #include "pare/error.h"
 
 namespace {
@@ -100,6 +103,29 @@ double keys_seen(int64_t length, int64_t window) {
   return keys;
 }
 
+// Products of the linears of a block over `tokens` rows in chunks, `count` of them of `rows`.
+void count_linears(const BlockGraph& block, double tokens, int64_t rows, int64_t count,
+                   pare::ThreadPool& pool, Result& result) {
+  for (const pare::Op& op : block.ops) {
+    if (op.kind != pare::OpKind::kLinear) continue;
+    const int64_t out = block.out_features(op);
+    const int64_t in = block.in_features(op);
+    result.linear_flops += 2 * tokens * static_cast<double>(out * in);
+    time_products(pool, out, in, rows, count, result.matmul_seconds);
+  }
+}
+
+// Every expert gets its share of the tokens.
+void count_experts(const BlockGraph& block, const Options& options, pare::ThreadPool& pool,
+                   Result& result) {
+  const pare::ExpertsSpec& experts = *block.experts;
+  const int64_t tokens = options.sequences * options.length * experts.chosen;
+  const int64_t of_one = std::max<int64_t>(1, tokens / experts.count);
+  const int64_t rows = std::min(pare::kChunkTokens, of_one);
+  count_linears(*experts.expert, static_cast<double>(tokens), rows,
+                experts.count * chunk_count(of_one, rows), pool, result);
+}
+
 void run_block(const BlockGraph& block, const pare::WeightSource& source, const Options& options,
                pare::ThreadPool& pool, std::vector<float>& hidden, Result& result) {
   pare::BlockWeights weights;
@@ -110,30 +136,40 @@ void run_block(const BlockGraph& block, const pare::WeightSource& source, const 
   const int64_t stride = options.length * block.widths[0];
   {
     const StopWatch watch(result.forward_seconds);
-    const pare::RotaryTable rotary = pare::make_rotary_table(block.rotary, options.length);
-    const pare::BlockRunner runner(block, weights, rotary, Precision::kBf16);
+    pare::PositionTables positions(options.length);
+    const pare::BlockRunner runner(block, weights, positions, Precision::kBf16);
     std::vector<pare::BlockWorkspace> workspaces;
     for (size_t i = 0; i < pool.size(); ++i) {
-      workspaces.emplace_back(block, options.length, Precision::kBf16);
+      workspaces.emplace_back(block, pare::WorkspaceSize{.length = options.length},
+                              Precision::kBf16);
     }
-    pool.parallel_for(static_cast<size_t>(options.sequences), [&](size_t sequence, size_t worker) {
-      runner.run(hidden.data() + static_cast<int64_t>(sequence) * stride, options.length,
-                 workspaces[worker], {});
-    });
+    const pare::Segment whole{options.length, 0};
+    std::vector<pare::SequenceRun> sequences(static_cast<size_t>(options.sequences));
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      sequences[i].hidden = hidden.data() + static_cast<int64_t>(i) * stride;
+      sequences[i].segments = {&whole, 1};
+    }
+    pare::LayerCall call;
+    call.sequences = sequences;
+    call.workspaces = workspaces;
+    // Experts are read while they run: here that is a part of the pass.
+    if (runner.has_experts()) {
+      call.experts.load = pare::expert_loader(block, source, Precision::kBf16);
+    }
+    pare::ClampCount clamps;
+    pare::run_layer(runner, call, pool, clamps);
   }
   const auto tokens = static_cast<double>(options.sequences * options.length);
   const int64_t rows = std::min(pare::kChunkTokens, options.length);
   const int64_t count = options.sequences * chunk_count(options.length, pare::kChunkTokens);
-  for (const pare::Op& op : block.ops) {
-    if (op.kind != pare::OpKind::kLinear) continue;
-    const int64_t out = block.out_features(op);
-    const int64_t in = block.in_features(op);
-    result.linear_flops += 2 * tokens * static_cast<double>(out * in);
-    time_products(pool, out, in, rows, count, result.matmul_seconds);
+  count_linears(block, tokens, rows, count, pool, result);
+  if (block.experts) count_experts(block, options, pool, result);
+  for (const pare::AttentionSpec& attention : block.attentions) {
+    const pare::AttentionShape& shape = attention.shape;
+    const auto width = static_cast<double>(shape.heads * (shape.head_dim + shape.value_width()));
+    result.attention_flops += 2 * width * static_cast<double>(options.sequences) *
+                              keys_seen(options.length, shape.window);
   }
-  const auto width = static_cast<double>(block.attention.heads * block.attention.head_dim);
-  result.attention_flops += 4 * width * static_cast<double>(options.sequences) *
-                            keys_seen(options.length, block.attention.window);
 }
 
 void run_head(const pare::ModelGraph& graph, const pare::WeightSource& source,
@@ -165,9 +201,11 @@ void run_head(const pare::ModelGraph& graph, const pare::WeightSource& source,
     });
   }
   for (const double loss : losses) result.mean_loss += loss / static_cast<double>(tokens);
+  const BlockGraph& tail = graph.head.tail;
+  const int64_t width = tail.width(tail.output);
   result.linear_flops +=
-      2 * static_cast<double>(tokens) * static_cast<double>(graph.vocab_size * graph.hidden_size);
-  time_products(pool, graph.vocab_size, graph.hidden_size, std::min(kHeadRows, tokens), count,
+      2 * static_cast<double>(tokens) * static_cast<double>(graph.vocab_size * width);
+  time_products(pool, graph.vocab_size, width, std::min(kHeadRows, tokens), count,
                 result.matmul_seconds);
 }
 
@@ -183,7 +221,12 @@ Result measure(const pare::WeightSource& source, const pare::ModelGraph& graph,
   std::vector<float> hidden(ids.size() * static_cast<size_t>(graph.hidden_size));
   {
     const StopWatch watch(result.forward_seconds);
-    pare::embed_tokens(graph, source, ids, hidden.data());
+    const pare::TokenEmbedding embedding(graph.embedding, source, Precision::kBf16);
+    for (int64_t first = 0; first < static_cast<int64_t>(ids.size()); first += options.length) {
+      embedding.embed(
+          std::span(ids).subspan(static_cast<size_t>(first), static_cast<size_t>(options.length)),
+          0, hidden.data() + first * graph.hidden_size);
+    }
   }
   for (const BlockGraph& block : graph.blocks) {
     run_block(block, source, options, pool, hidden, result);
@@ -230,10 +273,10 @@ Options parse(int argc, char** argv) {
 
 int main(int argc, char** argv) try {
   const Options options = parse(argc, argv);
-  const auto source = pare::open_weight_source(options.model);
-  const pare::ModelGraph graph =
-      pare::describe_model(source->config_json(), options.model + "/config.json");
-  pare::check_tensors(graph, *source);
+  const pare::ModelFiles model = pare::open_model_files(options.model);
+  if (model.graph.encoder) {
+    throw pare::Error(pare::ErrorCode::kUsage, options.model + " has an encoder");
+  }
   std::printf("%s, %lld x %lld tokens, %s\n", options.model.c_str(),
               static_cast<long long>(options.sequences), static_cast<long long>(options.length),
               pare::matmul_kernels().c_str());
@@ -241,7 +284,7 @@ int main(int argc, char** argv) try {
               "GF/s linear", "GF/s +attn", "GF/s matmul", "share", "share+attn", "forward s",
               "load s", "nats");
   for (const size_t threads : {size_t{1}, size_t{2}}) {
-    print(options, threads, measure(*source, graph, options, threads));
+    print(options, threads, measure(*model.source, model.graph, options, threads));
   }
   return 0;
 } catch (const pare::Error& error) {

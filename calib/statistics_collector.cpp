@@ -18,90 +18,95 @@ constexpr int64_t kChannelTile = 64;
 
 }  // namespace
 
-StatisticsCollector::StatisticsCollector(const std::vector<WatchedValue>& values, int64_t windows,
-                                         int64_t length, int64_t batch_windows, ThreadPool& pool)
-    : pool_(pool),
-      length_(length),
-      // Rounded up: the sample must reach the last tokens, too.
-      sample_stride_(std::max<int64_t>(1, (windows * length + kSampleTokens - 1) / kSampleTokens)),
-      scratch_(pool.size()),
-      product_buffers_(pool.size()) {
+StatisticsCollector::StatisticsCollector(const std::vector<WatchedValue>& values, ThreadPool& pool)
+    : pool_(pool), scratch_(pool.size()), product_buffers_(pool.size()) {
   for (const WatchedValue& value : values) {
     Watched& watched = watched_[value.value];
     InputStatistics& statistics = watched.statistics;
     const auto in = static_cast<size_t>(value.in_features);
     watched.wants_gram = value.gram;
-    watched.batch.resize(static_cast<size_t>(batch_windows * length) * in);
+    // Rounded up: the sample must reach the last tokens, too.
+    watched.sample_stride =
+        std::max<int64_t>(1, (value.tokens + kSampleTokens - 1) / kSampleTokens);
     watched.magnitude.assign(in, 0);
     statistics.in_features = value.in_features;
     statistics.amax.assign(in, 0);
     statistics.square_sum.assign(in, 0);
-    if (!value.gram) continue;
-    statistics.gram.assign(in * in, 0);
-    for (const int64_t m : {kGramTile, value.in_features % kGramTile}) {
-      for (const int64_t n : {kGramTile, value.in_features % kGramTile}) {
-        for (const int64_t k : {kTokenBlock, length % kTokenBlock}) {
-          if (m == 0 || n == 0 || k == 0 || m > value.in_features || n > value.in_features ||
-              k > length) {
-            continue;
-          }
-          const std::vector<int64_t> key{m, n, k, value.in_features};
-          if (products_.contains(key)) continue;
-          products_[key] = std::make_unique<TileMatmul>(TileShape{.m = m,
-                                                                  .n = n,
-                                                                  .k = k,
-                                                                  .transpose_a = true,
-                                                                  .lda = value.in_features,
-                                                                  .ldb = value.in_features});
-        }
-      }
-    }
+    if (value.gram) statistics.gram.assign(in * in, 0);
   }
 }
 
 StatisticsCollector::~StatisticsCollector() = default;
 
-int64_t StatisticsCollector::memory_bytes(const std::vector<WatchedValue>& values, int64_t length,
-                                          int64_t batch_windows) {
+int64_t StatisticsCollector::memory_bytes(const std::vector<WatchedValue>& values,
+                                          int64_t batch_tokens) {
   int64_t bytes = 0;
   for (const WatchedValue& value : values) {
-    bytes += batch_windows * length * value.in_features * 2;
+    bytes += batch_tokens * value.in_features * 2;
     bytes += kSampleTokens * value.in_features * 2;
     if (value.gram) bytes += value.in_features * value.in_features * 8;
   }
   return bytes;
 }
 
-void StatisticsCollector::begin_batch(int64_t first, int64_t count) {
-  batch_first_ = first;
-  batch_count_ = count;
+void StatisticsCollector::begin_batch(int64_t count) {
+  for (auto& [value, watched] : watched_) {
+    watched.batch.resize(static_cast<size_t>(count));
+    for (std::vector<uint16_t>& rows : watched.batch) rows.clear();
+  }
 }
 
 InputObserver StatisticsCollector::observer(int64_t index) {
   return [this, index](int value, int64_t position, int64_t rows, const float* x) {
     const auto found = watched_.find(value);
     if (found == watched_.end()) return;
-    Watched& watched = found->second;
-    const int64_t in = watched.statistics.in_features;
+    const int64_t in = found->second.statistics.in_features;
     const auto size = static_cast<size_t>(rows * in);
-    f32_to_bf16({x, size}, {watched.batch.data() + (index * length_ + position) * in, size});
+    std::vector<uint16_t>& batch = found->second.batch[static_cast<size_t>(index)];
+    const auto begin = static_cast<size_t>(position * in);
+    if (batch.size() < begin + size) batch.resize(begin + size);
+    f32_to_bf16({x, size}, {batch.data() + begin, size});
   };
+}
+
+int64_t StatisticsCollector::rows_of(const Watched& watched, size_t sequence) {
+  return static_cast<int64_t>(watched.batch[sequence].size()) / watched.statistics.in_features;
+}
+
+// Whatever sizes this batch needs: they are few, for most sequences are of one length.
+void StatisticsCollector::make_products(const Watched& watched) {
+  const int64_t in = watched.statistics.in_features;
+  for (size_t sequence = 0; sequence < watched.batch.size(); ++sequence) {
+    const int64_t rows = rows_of(watched, sequence);
+    for (const int64_t k : {std::min(rows, kTokenBlock), rows % kTokenBlock}) {
+      if (k == 0) continue;
+      for (const int64_t m : {std::min(in, kGramTile), in % kGramTile}) {
+        for (const int64_t n : {std::min(in, kGramTile), in % kGramTile}) {
+          const std::vector<int64_t> key{m, n, k, in};
+          if (m == 0 || n == 0 || products_.contains(key)) continue;
+          products_[key] = std::make_unique<TileMatmul>(
+              TileShape{.m = m, .n = n, .k = k, .transpose_a = true, .lda = in, .ldb = in});
+        }
+      }
+    }
+  }
 }
 
 void StatisticsCollector::add_channels(Watched& watched, int64_t begin, int64_t end) {
   InputStatistics& statistics = watched.statistics;
   const int64_t in = statistics.in_features;
-  const int64_t tokens = batch_count_ * length_;
   std::vector<float> magnitude(static_cast<size_t>(end - begin));
   std::vector<float> square(magnitude.size());
-  for (int64_t block = 0; block < tokens; block += length_) {
-    // Blocks do not cross windows, so that their cut does not depend on the batch.
-    for (int64_t part = block; part < block + length_; part += kTokenBlock) {
-      const int64_t last = std::min(part + kTokenBlock, block + length_);
+  for (size_t sequence = 0; sequence < watched.batch.size(); ++sequence) {
+    const uint16_t* rows = watched.batch[sequence].data();
+    // Blocks do not cross sequences, so that their cut does not depend on the batch.
+    const int64_t count = rows_of(watched, sequence);
+    for (int64_t part = 0; part < count; part += kTokenBlock) {
+      const int64_t last = std::min(part + kTokenBlock, count);
       std::fill(magnitude.begin(), magnitude.end(), 0.0F);
       std::fill(square.begin(), square.end(), 0.0F);
       for (int64_t token = part; token < last; ++token) {
-        const uint16_t* row = watched.batch.data() + token * in + begin;
+        const uint16_t* row = rows + token * in + begin;
         float* amax = statistics.amax.data() + begin;
         for (size_t i = 0; i < magnitude.size(); ++i) {
           const float x = std::fabs(bf16_to_f32(row[i]));
@@ -134,10 +139,11 @@ void StatisticsCollector::add_gram_tile(Watched& watched, int64_t row_tile, int6
   const int64_t m = std::min(kGramTile, in - row);
   const int64_t n = std::min(kGramTile, in - column);
   product.resize(static_cast<size_t>(m * n));
-  for (int64_t window = 0; window < batch_count_; ++window) {
-    for (int64_t part = 0; part < length_; part += kTokenBlock) {
-      const int64_t k = std::min(kTokenBlock, length_ - part);
-      const uint16_t* tokens = watched.batch.data() + (window * length_ + part) * in;
+  for (size_t sequence = 0; sequence < watched.batch.size(); ++sequence) {
+    const int64_t count = rows_of(watched, sequence);
+    for (int64_t part = 0; part < count; part += kTokenBlock) {
+      const int64_t k = std::min(kTokenBlock, count - part);
+      const uint16_t* tokens = watched.batch[sequence].data() + part * in;
       tile_product(m, n, k, in).run(tokens + row, tokens + column, product.data(), scratch);
       for (int64_t i = 0; i < m; ++i) {
         double* target = statistics.gram.data() + (row + i) * in + column;
@@ -159,6 +165,7 @@ void StatisticsCollector::end_batch() {
   for (auto& [value, watched] : watched_) {
     const int64_t in = watched.statistics.in_features;
     if (watched.wants_gram) {
+      make_products(watched);
       const int64_t tiles = (in + kGramTile - 1) / kGramTile;
       for (int64_t i = 0; i < tiles; ++i) {
         for (int64_t j = i; j < tiles; ++j) tasks.push_back({&watched, true, i, j});
@@ -180,16 +187,15 @@ void StatisticsCollector::end_batch() {
   for (auto& [value, watched] : watched_) {
     InputStatistics& statistics = watched.statistics;
     const int64_t in = statistics.in_features;
-    const int64_t begin = batch_first_ * length_;
-    for (int64_t token = 0; token < batch_count_ * length_; ++token) {
-      if ((begin + token) % sample_stride_ != 0 || statistics.sample_tokens >= kSampleTokens) {
-        continue;
+    for (const std::vector<uint16_t>& rows : watched.batch) {
+      for (auto row = rows.begin(); row != rows.end(); row += in) {
+        const bool wanted = watched.seen++ % watched.sample_stride == 0;
+        ++statistics.tokens;
+        if (!wanted || statistics.sample_tokens >= kSampleTokens) continue;
+        statistics.sample.insert(statistics.sample.end(), row, row + in);
+        ++statistics.sample_tokens;
       }
-      const auto row = watched.batch.begin() + token * in;
-      statistics.sample.insert(statistics.sample.end(), row, row + in);
-      ++statistics.sample_tokens;
     }
-    statistics.tokens += batch_count_ * length_;
   }
 }
 
@@ -197,8 +203,8 @@ InputStatistics StatisticsCollector::take(int value) {
   Watched& watched = watched_.at(value);
   InputStatistics statistics = std::move(watched.statistics);
   for (const double magnitude : watched.magnitude) {
-    statistics.mean_abs.push_back(
-        static_cast<float>(magnitude / static_cast<double>(statistics.tokens)));
+    statistics.mean_abs.push_back(static_cast<float>(
+        magnitude / static_cast<double>(std::max<int64_t>(1, statistics.tokens))));
   }
   if (!statistics.gram.empty()) {
     const auto in = static_cast<size_t>(statistics.in_features);

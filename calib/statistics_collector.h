@@ -27,19 +27,19 @@ namespace pare {
 struct WatchedValue {
   int value = 0;
   int64_t in_features = 0;
-  bool gram = false;  ///< Whether the Gram matrix is wanted.
+  bool gram = false;   ///< Whether the Gram matrix is wanted.
+  int64_t tokens = 0;  ///< In all batches.
 };
 
 class StatisticsCollector {
  public:
-  StatisticsCollector(const std::vector<WatchedValue>& values, int64_t windows, int64_t length,
-                      int64_t batch_windows, ThreadPool& pool);
+  StatisticsCollector(const std::vector<WatchedValue>& values, ThreadPool& pool);
   ~StatisticsCollector();
 
-  /// Windows [first, first + count) of the set follow; count ≤ batch_windows.
-  void begin_batch(int64_t first, int64_t count);
+  /// The next `count` sequences follow.
+  void begin_batch(int64_t count);
 
-  /// Observer for the window `index` of the batch. Observers of different windows may run on
+  /// Observer for the sequence `index` of the batch. Observers of different sequences may run on
   /// different threads.
   InputObserver observer(int64_t index);
 
@@ -49,8 +49,7 @@ class StatisticsCollector {
   InputStatistics take(int value);
 
   /// Bytes that a collector for these values keeps.
-  static int64_t memory_bytes(const std::vector<WatchedValue>& values, int64_t length,
-                              int64_t batch_windows);
+  static int64_t memory_bytes(const std::vector<WatchedValue>& values, int64_t batch_tokens);
 
   /// Tokens kept as a sample, at most.
   static constexpr int64_t kSampleTokens = 512;
@@ -59,20 +58,20 @@ class StatisticsCollector {
   struct Watched {
     InputStatistics statistics;
     bool wants_gram = false;
-    std::vector<uint16_t> batch;    // [batch tokens, in]
+    std::vector<std::vector<uint16_t>> batch;  // by sequence: [tokens, in]
+    int64_t sample_stride = 1;
+    int64_t seen = 0;               // tokens, over all batches
     std::vector<double> magnitude;  // [in] Σ |x|
   };
 
+  static int64_t rows_of(const Watched& watched, size_t sequence);
+  void make_products(const Watched& watched);
   void add_channels(Watched& watched, int64_t begin, int64_t end);
   void add_gram_tile(Watched& watched, int64_t row_tile, int64_t column_tile,
                      MatmulScratch& scratch, std::vector<float>& product);
   const TileMatmul& tile_product(int64_t m, int64_t n, int64_t k, int64_t in_features) const;
 
   ThreadPool& pool_;
-  int64_t length_;
-  int64_t sample_stride_;
-  int64_t batch_first_ = 0;
-  int64_t batch_count_ = 0;
   std::map<int, Watched> watched_;
   std::map<std::vector<int64_t>, std::unique_ptr<TileMatmul>> products_;
   std::vector<MatmulScratch> scratch_;

@@ -3,76 +3,20 @@
 #include <algorithm>
 #include <bit>
 #include <filesystem>
-#include <fstream>
-#include <functional>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
-#include <random>
 #include <string_view>
 #include <utility>
 
+#include "calib/text_input.h"
 #include "core/sha256.h"
 #include "core/text.h"
-#include "formats/mapped_file.h"
-#include "pare/error.h"
+#include "tokenizer/open_tokenizer.h"
 
 namespace pare {
 namespace {
 
 using Json = nlohmann::json;
-
-[[noreturn]] void fail(const std::string& path, const std::string& what) {
-  throw Error(ErrorCode::kInputMalformed, path + ": " + what);
-}
-
-/// Whole blocks of this size are read and forgotten, so that a large file takes little memory.
-constexpr size_t kBlockBytes = size_t{4} << 20;
-
-/// The bytes of a file: mapped, or read where that cannot be done (pipes, /proc).
-class InputText {
- public:
-  explicit InputText(const std::string& path) {
-    std::error_code error;
-    const std::filesystem::file_status status = std::filesystem::status(path, error);
-    if (std::filesystem::is_directory(status)) {
-      throw Error(ErrorCode::kInputMissing, path + ": is a folder; expected a file");
-    }
-    if (status.type() == std::filesystem::file_type::none) {
-      throw Error(ErrorCode::kInputMissing, path + ": cannot be read: " + error.message());
-    }
-    if (std::filesystem::is_regular_file(status)) mapped_.emplace(path);
-    if (!mapped_ || mapped_->bytes().empty()) read_stream(path);
-    if (view().empty()) fail(path, "is empty; expected text or token ids");
-  }
-
-  std::string_view view() const noexcept {
-    if (!mapped_ || mapped_->bytes().empty()) return read_;
-    return {reinterpret_cast<const char*>(mapped_->bytes().data()), mapped_->bytes().size()};
-  }
-
-  /// Lets the system forget a part until it is read again.
-  void release(size_t begin, size_t size) const noexcept {
-    if (mapped_ && !mapped_->bytes().empty()) {
-      mapped_->release(mapped_->bytes().subspan(begin, size));
-    }
-  }
-
- private:
-  void read_stream(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw Error(ErrorCode::kInputMissing, path + ": cannot be opened for reading");
-    std::vector<char> buffer(size_t{1} << 20);
-    do {
-      file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
-      read_.append(buffer.data(), static_cast<size_t>(file.gcount()));
-    } while (file);
-    if (file.bad()) throw Error(ErrorCode::kInputMissing, path + ": reading failed");
-  }
-
-  std::optional<MappedFile> mapped_;
-  std::string read_;
-};
 
 enum class Kind { kText, kJsonLines, kIds };
 
@@ -84,70 +28,16 @@ Kind kind_of(const std::string& path) {
   return Kind::kText;
 }
 
-// Bytes that are no text would be tokenized all the same, and give numbers that mean nothing.
-// Returns the digest of the file, which is taken in the same pass.
-std::string check_is_text(const InputText& input, const std::string& path) {
-  const std::string_view text = input.view();
-  constexpr std::pair<std::string_view, const char*> kCompressed[] = {{"\x1f\x8b", "gzip"},
-                                                                      {"PK\x03\x04", "zip"},
-                                                                      {"\x28\xb5\x2f\xfd", "zstd"},
-                                                                      {"\xfd"
-                                                                       "7zXZ",
-                                                                       "xz"}};
-  for (const auto& [magic, name] : kCompressed) {
-    if (text.starts_with(magic)) {
-      fail(path, std::string("is compressed (") + name + "); give the file that is inside");
-    }
-  }
-  Sha256 hash;
-  size_t at = 0;
-  for (size_t begin = 0; begin < text.size(); begin += kBlockBytes) {
-    const std::string_view block = text.substr(begin, kBlockBytes);
-    hash.update(block);
-    while (at < begin + block.size()) {
-      const size_t size = utf8_sequence_size(text.substr(at));
-      if (text[at] == '\0') {
-        fail(path, "byte " + std::to_string(at) + " is NUL; expected text in UTF-8");
-      }
-      if (size == 0) {
-        fail(path, "byte " + std::to_string(at) + " does not continue valid UTF-8; expected text " +
-                       "in UTF-8, convert it first");
-      }
-      at += size;
-    }
-    input.release(begin, block.size());
-  }
-  return hash.finish();
-}
-
 // JSON lines under another name: as prose, the braces and keys would be scored too.
 void check_is_not_json_lines(std::string_view text, const std::string& path) {
   const size_t begin = text.find_first_not_of(" \t\r\n");
   if (begin == std::string_view::npos || text[begin] != '{') return;
   const std::string_view line = text.substr(begin, text.find('\n', begin) - begin);
   if (Json::parse(line, nullptr, false).is_object()) {
-    fail(path,
-         "the first line is a JSON object, which only a .jsonl file may hold; rename it to .jsonl");
+    fail_input(
+        path,
+        "the first line is a JSON object, which only a .jsonl file may hold; rename it to .jsonl");
   }
-}
-
-std::vector<int32_t> ids_from_json(const Json& array, const std::string& where) {
-  std::vector<int32_t> ids;
-  if (!array.is_array()) fail(where, "expected an array of token ids");
-  for (const Json& id : array) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX) {
-      fail(where, "token id " + id.dump() + " is not a non-negative 32-bit integer");
-    }
-    ids.push_back(id.get<int32_t>());
-  }
-  return ids;
-}
-
-// The line that begins at `at`, which is moved behind it.
-std::string_view next_line(std::string_view text, size_t& at) {
-  const std::string_view line = text.substr(at, text.find('\n', at) - at);
-  at = std::min(at + line.size() + 1, text.size());
-  return line;
 }
 
 // Numbers separated by white space or commas, or JSON arrays of them; one document a line or array.
@@ -178,49 +68,13 @@ std::vector<std::vector<int32_t>> parse_id_file(std::string_view text, const std
         used = 0;
       }
       if (used != word.size() || id < 0 || id > INT32_MAX) {
-        fail(path, "line " + std::to_string(number) + ": \"" + word + "\" is not a token id");
+        fail_input(path, "line " + std::to_string(number) + ": \"" + word + "\" is not a token id");
       }
       ids.push_back(static_cast<int32_t>(id));
     }
     if (!ids.empty()) documents.push_back(std::move(ids));
   }
   return documents;
-}
-
-// The file's order, or for a seed other than 0 Fisher-Yates with a fixed rule for drawing, so that
-// the order does not depend on the library.
-std::vector<size_t> reading_order(size_t count, uint64_t seed) {
-  std::vector<size_t> order(count);
-  std::iota(order.begin(), order.end(), size_t{0});
-  if (seed == 0) return order;
-  std::mt19937_64 random(seed);
-  for (size_t i = count; i > 1; --i) std::swap(order[i - 1], order[random() % i]);
-  return order;
-}
-
-// Calls `visit` with the lines and their numbers from 0, in the order of the seed, until it says
-// that it has enough. What was passed is not kept in memory.
-void visit_lines(const InputText& input, uint64_t seed,
-                 const std::function<bool(std::string_view line, size_t number)>& visit) {
-  const std::string_view text = input.view();
-  std::vector<std::string_view> lines;
-  size_t released = 0;
-  size_t at = 0;
-  for (size_t number = 0; at < text.size(); ++number) {
-    const std::string_view line = next_line(text, at);
-    if (seed != 0) {
-      lines.push_back(line);
-    } else if (!visit(line, number)) {
-      return;
-    }
-    if (at - released >= kBlockBytes) {
-      input.release(released, at - released);
-      released = at;
-    }
-  }
-  for (const size_t number : reading_order(lines.size(), seed)) {
-    if (!visit(lines[number], number)) return;
-  }
 }
 
 // The ids of a line, or null when it gives a text. Other tools write more than one of the keys:
@@ -269,13 +123,7 @@ std::string joined_lines(std::string_view text) {
 }  // namespace
 
 Tokenizer load_tokenizer(const WeightSource& source) {
-  const auto& files = source.text_files();
-  const auto file = files.find("tokenizer.json");
-  if (file == files.end()) {
-    throw Error(ErrorCode::kInputMissing,
-                source.path() + ": tokenizer.json is missing; give token ids instead of text");
-  }
-  return Tokenizer::from_json(file->second, source.path() + "/tokenizer.json");
+  return open_tokenizer(source.text_files(), source.path());
 }
 
 TokenDocuments read_documents(const std::string& path, const WeightSource& source,
@@ -300,7 +148,8 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
   std::optional<Tokenizer> tokenizer;
   const auto encode = [&](std::string_view document) {
     if (!tokenizer) tokenizer = load_tokenizer(source);
-    return tokenizer->encode(document, /*add_special_tokens=*/true);
+    return tokenizer->encode(document,
+                             {.add_special_tokens = true, .parse_special = options.parse_special});
   };
   if (kind == Kind::kText) {
     result.documents.push_back(joined ? encode(joined_lines(text)) : encode(text));
@@ -309,10 +158,9 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
   int64_t tokens = 0;
   RowJoiner rows;
   visit_lines(input, seed, [&](std::string_view line, size_t number) {
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) return true;
+    if (is_blank_line(line)) return true;
     const std::string where = path + ", line " + std::to_string(number + 1);
-    const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_object()) fail(where, "is not a JSON object");
+    const Json json = parse_object_line(line, where);
     if (const Json* ids = ids_of(json)) {
       result.documents.push_back(ids_from_json(*ids, where));
     } else if (json.contains("text") && json["text"].is_string() && joined) {
@@ -321,7 +169,7 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
     } else if (json.contains("text") && json["text"].is_string()) {
       result.documents.push_back(encode(json["text"].get_ref<const std::string&>()));
     } else {
-      fail(where, "has neither \"text\" nor \"input_ids\" with an array of token ids");
+      fail_input(where, "has neither \"text\" nor \"input_ids\" with an array of token ids");
     }
     tokens += static_cast<int64_t>(result.documents.back().size());
     return needed_tokens <= 0 || tokens < needed_tokens;
@@ -340,11 +188,11 @@ TokenWindows make_windows(const TokenDocuments& documents, int64_t count, int64_
   windows.length = length;
   windows.count = count > 0 ? count : available / length;
   if (windows.count == 0 || windows.count > available / length) {
-    fail(path, "holds " + std::to_string(available) + " tokens; " +
-                   std::to_string(std::max<int64_t>(count, 1)) + " windows of " +
-                   std::to_string(length) + " need " +
-                   std::to_string(std::max<int64_t>(count, 1) * length) +
-                   ": give more text, or fewer or shorter windows");
+    fail_input(path, "holds " + std::to_string(available) + " tokens; " +
+                         std::to_string(std::max<int64_t>(count, 1)) + " windows of " +
+                         std::to_string(length) + " need " +
+                         std::to_string(std::max<int64_t>(count, 1) * length) +
+                         ": give more text, or fewer or shorter windows");
   }
   const auto wanted = static_cast<size_t>(windows.count * length);
   windows.ids.reserve(wanted);

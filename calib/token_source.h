@@ -10,6 +10,7 @@
 //   CalibrationSet set = make_windows(documents, 128, 512, "c4.jsonl");
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,7 +20,7 @@
 
 namespace pare {
 
-/// The tokenizer of a model. Throws Error(kInputMissing) when it has no tokenizer.json.
+/// The tokenizer of a model. Throws as open_tokenizer.
 Tokenizer load_tokenizer(const WeightSource& source);
 
 struct TokenDocuments {
@@ -37,6 +38,7 @@ enum class TextLayout {
 
 struct ReadOptions {
   TextLayout layout = TextLayout::kAsIs;
+  bool parse_special = false;  ///< As EncodeOptions::parse_special.
 };
 
 /// Reads documents in the file's order, or shuffled by `seed` when it is not 0, until they hold
@@ -48,12 +50,36 @@ TokenDocuments read_documents(const std::string& path, const WeightSource& sourc
                               int64_t needed_tokens, uint64_t seed,
                               const ReadOptions& options = {});
 
+/// What the encoder reads for each of some windows, one after the other.
+struct SourceTokens {
+  std::vector<int32_t> ids;
+  std::vector<int64_t> begin;  ///< [windows + 1] into ids; empty for models without an encoder.
+
+  bool empty() const noexcept { return begin.empty(); }
+  int64_t length(int64_t window) const {
+    const auto i = static_cast<size_t>(window);
+    return begin[i + 1] - begin[i];
+  }
+  int64_t longest() const {
+    int64_t most = 0;
+    for (size_t i = 1; i < begin.size(); ++i) most = std::max(most, begin[i] - begin[i - 1]);
+    return most;
+  }
+};
+
 /// Token ids cut into windows of equal length, without padding.
 struct TokenWindows {
   int64_t count = 0;
   int64_t length = 0;
   std::vector<int32_t> ids;  ///< [count, length]
   std::string ids_sha256;    ///< Of `ids` as little-endian 32-bit integers.
+  SourceTokens sources;      ///< For an encoder: a text for each window.
+  /// Tokens of each window that are there; what follows is padding. Empty: all.
+  std::vector<int64_t> used;
+
+  int64_t tokens_of(int64_t window) const {
+    return used.empty() ? length : used[static_cast<size_t>(window)];
+  }
 };
 
 /// Documents one after another, cut into windows of `length`: exactly `count` of them, or as many

@@ -19,11 +19,12 @@ class PassBytes {
  public:
   PassBytes(std::span<const EvaluatedModel> models, Precision precision) {
     for (const EvaluatedModel& model : models) {
-      row_ += model.graph.hidden_size * 4;
+      int64_t of_experts = 0;
       for (const BlockGraph& block : model.graph.blocks) {
-        const int64_t values = 2 * block.attention.kv_heads * block.attention.head_dim;
-        stem_cache_ = std::max(stem_cache_, values * (precision == Precision::kF32 ? 4 : 2));
+        stem_cache_ = std::max(stem_cache_, SequenceState::memory_bytes(block, 1, 1, precision));
+        of_experts = std::max(of_experts, ExpertRows::memory_bytes(block, 1));
       }
+      row_ += model.graph.hidden_size * 4 + of_experts;
     }
   }
   int64_t of_unit(const PromptUnit& unit) const {

@@ -11,6 +11,7 @@
 #include "eval/choice_scores.h"
 #include "eval/intervals.h"
 #include "eval/memory_plan.h"
+#include "eval/model_limits.h"
 #include "eval/prompts.h"
 #include "eval/tasks/task.h"
 #include "eval/verdict.h"
@@ -259,12 +260,15 @@ std::vector<ChoiceScores> scores_of(const ChoiceTask& task, const TaskContext& c
 ChoiceTask prepare_choice_task(const std::string& name, std::span<const EvaluatedModel> models,
                                const EvaluateOptions& options, std::span<const size_t> heads,
                                Precision precision, int64_t threads) {
+  require_no_encoder(models, "task " + name);
   ChoiceTask prepared;
   prepared.task =
       read_task(name, data_path(name, options), {.shots = options.shots, .limit = options.limit});
-  int64_t positions = models[0].graph.max_positions;
+  constexpr int64_t kNoLimit = int64_t{1} << 30;
+  int64_t positions = position_limit(models);
+  if (positions == 0) positions = kNoLimit;
   for (const EvaluatedModel& model : models) {
-    positions = std::min(positions, model.graph.max_positions);
+    if (model.graph.max_positions > 0) positions = std::min(positions, model.graph.max_positions);
   }
   const Tokenizer tokenizer = load_tokenizer(*models[0].source);
   prepared.plan = plan_prompts(prepared.task, tokenizer,

@@ -6,9 +6,11 @@
 #include <span>
 #include <string_view>
 
+#include "calib/pair_source.h"
 #include "calib/token_check.h"
 #include "core/sha256.h"
 #include "eval/limit.h"
+#include "eval/model_limits.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -64,7 +66,9 @@ class TextCutter {
   TextCutter(const Convention& convention, const EvaluateOptions& options,
              const EvaluatedModel& model)
       : convention_(convention), options_(options), bos_(bos_tokens(model)) {
-    documents_ = read_documents(options.text, *model.source, 0, 0, {.layout = convention.layout});
+    documents_ =
+        read_documents(options.text, *model.source, 0, 0,
+                       {.layout = convention.layout, .parse_special = options.parse_special});
     text_.sha256 = documents_.text_sha256;
     for (const auto& document : documents_.documents) {
       text_.text_tokens += static_cast<int64_t>(document.size());
@@ -184,6 +188,33 @@ class TextCutter {
   PerplexityText text_;
 };
 
+// Where the decoder's first token comes from, in words.
+std::string describe_start(const ModelGraph& graph) {
+  if (graph.decoder_start == kLastTargetToken) return "a target's last token moved to the front";
+  return "token " + std::to_string(graph.decoder_start) + " before each target";
+}
+
+PerplexityText read_pair_text(int64_t ctx, const EvaluateOptions& options,
+                              const EvaluatedModel& model) {
+  TokenPairs pairs = read_pairs(options.text, *model.source, model.graph,
+                                {.length = ctx, .seed = 0, .parse_special = options.parse_special});
+  PerplexityText text;
+  text.sha256 = pairs.text_sha256;
+  text.ctx = text.stride = ctx;
+  for (const int64_t used : pairs.windows.used) text.text_tokens += used;
+  text.text_tokens += static_cast<int64_t>(pairs.windows.sources.ids.size());
+  text.method = "pairs of source and target, teacher-forced: both cut to " + std::to_string(ctx) +
+                " tokens (" + std::to_string(pairs.cut) + " of " +
+                std::to_string(pairs.windows.count) + " pairs were longer), " +
+                describe_start(model.graph) + ", all tokens of the targets scored";
+  const int64_t count = limited_count(options.limit, pairs.windows.count);
+  TokenWindows windows = first_windows(pairs.windows, count);
+  std::vector<ScoredRange> ranges;
+  for (const int64_t used : windows.used) ranges.push_back({1, used});
+  text.scored = scored_windows(std::move(windows), std::move(ranges));
+  return text;
+}
+
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> perplexity_tasks() {
@@ -199,8 +230,24 @@ bool is_perplexity_task(const std::string& name) {
                      [&](const Convention& convention) { return convention.name == name; });
 }
 
+int64_t usual_ctx(const std::string& task) { return convention_named(task).ctx; }
+
+int64_t perplexity_ctx(const std::string& task, const EvaluateOptions& options,
+                       std::span<const EvaluatedModel> models) {
+  const Convention& convention = convention_named(task);
+  if (&convention != &kConventions[0]) require_no_encoder(models, "task " + task);
+  const int64_t limit = position_limit(models);
+  if (options.ctx == 0) return limit > 0 ? std::min(limit, convention.ctx) : convention.ctx;
+  require_positions(models, options.ctx, "ctx");
+  return options.ctx;
+}
+
 PerplexityText read_perplexity_text(const std::string& task, const EvaluateOptions& options,
                                     const EvaluatedModel& model) {
+  if (model.graph.encoder) {
+    const int64_t ctx = perplexity_ctx(task, options, {&model, 1});
+    return read_pair_text(ctx, options, model);
+  }
   PerplexityText text = TextCutter(convention_named(task), options, model).cut();
   check_token_ids(text.scored.windows.ids, model.graph.vocab_size, options.text,
                   model.source->path());

@@ -14,6 +14,7 @@
 #include "eval/layer_match.h"
 #include "eval/limit.h"
 #include "eval/memory_plan.h"
+#include "eval/model_limits.h"
 #include "eval/model_warnings.h"
 #include "eval/perplexity_task.h"
 #include "eval/precision.h"
@@ -62,21 +63,52 @@ void check_options(const EvaluateOptions& options) {
   if (options.max_memory < 0) usage("the memory limit is negative");
 }
 
+// Token ids, and for an encoder what it reads, must mean the same to both.
+void require_same_ids(const ModelGraph& baseline, const std::string& baseline_path,
+                      const ModelGraph& candidate, const std::string& path) {
+  const auto require = [&](int64_t expected, int64_t found, const char* what) {
+    if (found == expected) return;
+    throw Error(ErrorCode::kInputMalformed,
+                path + ": has a vocabulary of " + std::to_string(found) + what + ", the baseline " +
+                    baseline_path + " one of " + std::to_string(expected) +
+                    "; only models of one vocabulary can be compared");
+  };
+  require(baseline.vocab_size, candidate.vocab_size, "");
+  if (baseline.encoder.has_value() != candidate.encoder.has_value()) {
+    const bool pairs = baseline.encoder.has_value();
+    throw Error(ErrorCode::kInputMalformed,
+                path + ": is a " + candidate.architecture + " and has " +
+                    (pairs ? "no encoder" : "an encoder") + ", the baseline " + baseline_path +
+                    " is a " + baseline.architecture + " and has " + (pairs ? "one" : "none") +
+                    "; they do not read the same texts");
+  }
+  if (!baseline.encoder) return;
+  require(baseline.encoder->embedding.vocab_size, candidate.encoder->embedding.vocab_size,
+          " for sources");
+}
+
 std::vector<EvaluatedModel> open_models(const EvaluateOptions& options) {
   std::vector<EvaluatedModel> models;
-  models.push_back(open_model(options.baseline));
+  models.push_back(open_model(options.baseline, options.lora));
   for (const std::string& path : options.candidates) {
-    models.push_back(open_model(path));
-    const int64_t expected = models[0].graph.vocab_size;
-    const int64_t found = models.back().graph.vocab_size;
-    if (found != expected) {
-      throw Error(ErrorCode::kInputMalformed,
-                  path + ": has a vocabulary of " + std::to_string(found) + ", the baseline " +
-                      options.baseline + " one of " + std::to_string(expected) +
-                      "; only models of one vocabulary can be compared");
-    }
+    models.push_back(open_model(path, options.candidate_lora));
+    require_same_ids(models[0].graph, options.baseline, models.back().graph, path);
   }
+  if (models[0].graph.encoder && options.by_layer) require_no_encoder(models, "--by-layer");
   return models;
+}
+
+// Linears of experts, which errors by layer leave out: each sees only the tokens that chose it.
+int64_t expert_linears(const ModelGraph& graph) {
+  int64_t linears = 0;
+  for (const BlockGraph& block : graph.blocks) {
+    if (!block.experts) continue;
+    const std::vector<Op>& ops = block.experts->expert->ops;
+    linears += block.experts->count * std::count_if(ops.begin(), ops.end(), [](const Op& op) {
+                 return op.kind == OpKind::kLinear;
+               });
+  }
+  return linears;
 }
 
 // One call of evaluate().
@@ -100,6 +132,7 @@ class Evaluation {
     for (size_t m = 1; options_.by_layer && m < models_.size(); ++m) {
       require_same_layers(models_[0], models_[m]);
     }
+    warn_of_experts();
     prepare_tasks();
     if (options_.by_layer) require_layer_memory();
     describe_models();
@@ -135,6 +168,14 @@ class Evaluation {
     if (std::find(known.begin(), known.end(), warning) != known.end()) return;
     known.push_back(warning);
     meter_.warn(warning);
+  }
+
+  void warn_of_experts() {
+    const int64_t linears = expert_linears(models_[0].graph);
+    if (!options_.by_layer || linears == 0) return;
+    warn("W-EXPERTS: " + models_[0].source->path() + ": errors by layer leave out the " +
+         std::to_string(linears) +
+         " linears of its experts, so that the others do not add up to the model's divergence");
   }
 
   // Before the models are read for their digests: what cannot work fails early.

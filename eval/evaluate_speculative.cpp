@@ -8,6 +8,7 @@
 #include "core/process_memory.h"
 #include "eval/acceptance.h"
 #include "eval/limit.h"
+#include "eval/model_limits.h"
 #include "eval/model_warnings.h"
 #include "eval/precision.h"
 #include "eval/speculative.h"
@@ -55,9 +56,8 @@ bool same_place(const std::string& a, const std::string& b) {
 // also the head.
 int64_t step_bytes(const EvaluatedModel& model) {
   int64_t bytes = stored_size(*model.source, model.unused).bytes;
-  if (model.graph.embedding != model.graph.head) {
-    bytes -= model.source->stored_bytes(model.graph.embedding);
-  }
+  const std::string& embedding = model.graph.embedding.tokens;
+  if (embedding != model.graph.head.matrix) bytes -= model.source->stored_bytes(embedding);
   return bytes;
 }
 
@@ -120,6 +120,8 @@ class SpeculativeEvaluation {
     open_models();
     pool_.emplace(static_cast<size_t>(options_.threads));
     for (const std::string& warning : model_warnings(models_)) warn(warning);
+    require_no_encoder(models_, "speculative decoding");
+    require_positions(models_, options_.ctx, "ctx");
     check_vocabularies();
     read_text();
     PairSetup setup{.precision = precision_,
@@ -188,7 +190,8 @@ class SpeculativeEvaluation {
 
   void read_text() {
     meter_.phase("read", options_.text);
-    const TokenDocuments documents = read_documents(options_.text, *models_[0].source, 0, 0);
+    const TokenDocuments documents = read_documents(options_.text, *models_[0].source, 0, 0,
+                                                    {.parse_special = options_.parse_special});
     for (const auto& document : documents.documents) {
       report_.text_tokens += static_cast<int64_t>(document.size());
     }

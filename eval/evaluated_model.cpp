@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "model/architectures.h"
+#include "model/model_files.h"
 
 namespace pare {
 namespace {
@@ -29,7 +29,7 @@ std::string stored_type(const EvaluatedModel& model) {
   std::map<DType, int64_t> elements;
   for (const std::string& name : model.source->names()) {
     if (model.source->is_compressed(name)) continue;
-    elements[model.source->dense(name).dtype] += element_count(model.source->shape(name));
+    elements[model.source->dtype(name)] += element_count(model.source->shape(name));
   }
   const auto most = std::max_element(elements.begin(), elements.end(),
                                      [](auto& a, auto& b) { return a.second < b.second; });
@@ -41,6 +41,17 @@ void strip_ending(std::string& name, const std::string& ending) {
   if (name.size() > ending.size() && name.ends_with(ending)) {
     name.resize(name.size() - ending.size());
   }
+}
+
+// A merged weight would have to be rounded again, so adapters stay beside compressed ones.
+LoraUse use_of_adapter(const std::string& path, const std::string& adapter) {
+  if (adapter.empty()) return LoraUse::kMerge;
+  const auto source = open_weight_source(path);
+  const std::vector<std::string>& names = source->names();
+  const bool compressed = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return source->is_compressed(name);
+  });
+  return compressed ? LoraUse::kBeside : LoraUse::kMerge;
 }
 
 }  // namespace
@@ -58,12 +69,14 @@ std::string dense_qformat(DType dtype) {
   }
 }
 
-EvaluatedModel open_model(const std::string& path) {
+EvaluatedModel open_model(const std::string& path, const std::string& adapter) {
   EvaluatedModel model;
   model.name = model_name(path);
-  model.source = open_weight_source(path);
-  model.graph = describe_model(model.source->config_json(), path + "/config.json");
-  model.unused = check_tensors(model.graph, *model.source);
+  if (!adapter.empty()) model.name += " + " + model_name(adapter);
+  ModelFiles files = open_model_files(path, adapter, use_of_adapter(path, adapter));
+  model.source = std::move(files.source);
+  model.graph = std::move(files.graph);
+  model.unused = std::move(files.unused);
   return model;
 }
 

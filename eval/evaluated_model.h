@@ -18,14 +18,17 @@ namespace pare {
 /// Copies share the tensors.
 struct EvaluatedModel {
   std::string name;  ///< For reports and messages: the file's or folder's name without ".h5".
-  std::shared_ptr<WeightSource> source;
+  std::shared_ptr<const WeightSource> source;
   ModelGraph graph;
   std::vector<std::string> unused;  ///< Tensors that the graph does not use.
 };
 
 /// Opens a model and checks that it has every tensor. Throws pare::Error as open_weight_source(),
-/// describe_model() and check_tensors() do.
-EvaluatedModel open_model(const std::string& path);
+/// describe_model() and check_tensors() do. With `adapter`, a folder in PEFT's form, it is the
+/// model with that adapter: merged into the weights, or beside them where the model is compressed,
+/// as engines run it; throws as LoraAdapter::open(), make_merged_source() and make_beside_source()
+/// do.
+EvaluatedModel open_model(const std::string& path, const std::string& adapter = "");
 
 /// "models/base/" → "base", "out/base-int4.h5" → "base-int4".
 std::string model_name(const std::string& path);

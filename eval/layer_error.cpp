@@ -15,8 +15,10 @@
 #include "eval/layer_scales.h"
 #include "eval/layer_swap.h"
 #include "eval/lockstep.h"
+#include "model/block_parameters.h"
 #include "model/block_runner.h"
-#include "model/model_head.h"
+#include "model/layer_runner.h"
+#include "model/token_embedding.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -55,9 +57,8 @@ class Measurement {
         setup_(setup),
         pool_(pool),
         meter_(meter),
-        rotary_(windows.length),
-        divergence_(baseline, windows, setup.precision, pool, meter),
-        swap_scratch_(pool.size()) {}
+        positions_(windows.length),
+        divergence_(baseline, windows, setup.precision, pool, meter) {}
 
   std::vector<LayerError> run() {
     list_linears();
@@ -95,7 +96,7 @@ class Measurement {
     }
     if (!heads_differ(baseline_, candidate_)) return;
     head_ = errors_.size();
-    const std::string& head = candidate_.graph.head;
+    const std::string& head = candidate_.graph.head.matrix;
     add_linear(head.substr(0, head.rfind(".weight")), baseline_.graph.vocab_size,
                baseline_.graph.hidden_size);
   }
@@ -154,29 +155,35 @@ class Measurement {
     WindowGroup group;
     group.first = number * group_windows_;
     group.count = std::min(group_windows_, windows_.count - group.first);
-    const auto length = static_cast<size_t>(windows_.length);
-    const std::span<const int32_t> ids = std::span(windows_.ids)
-                                             .subspan(static_cast<size_t>(group.first) * length,
-                                                      static_cast<size_t>(group.count) * length);
     const auto passes =
         static_cast<int64_t>((swaps_.size() + pass_swaps_ - 1) / pass_swaps_) * groups;
     const std::string name = "error by layer, ";
     {
       LockstepRunner forward(one(baseline_), lockstep_options(), pool_, meter_);
       std::vector<std::vector<float>> hidden;
-      forward.run(ids, name, hidden);
+      forward.run(windows_, group.first, group.count, name, hidden);
       group.end = std::move(hidden[0]);
     }
     if (head_) measure_head(group, name);
     if (swaps_.empty()) return;
     group.begin.resize(group.end.size());
-    embed_tokens(baseline_.graph, *baseline_.source, ids, group.begin.data());
-    baseline_.source->release({baseline_.graph.embedding});
+    embed(group);
     int64_t pass = number * (passes / groups);
     for (size_t begin = 0; begin < swaps_.size(); begin += pass_swaps_) {
       run_pass(group, begin, std::min(begin + pass_swaps_, swaps_.size()),
                name + pass_prefix(++pass, passes));
     }
+  }
+
+  void embed(WindowGroup& group) {
+    const TokenEmbedding embedding(baseline_.graph.embedding, *baseline_.source, setup_.precision);
+    const auto length = static_cast<size_t>(windows_.length);
+    for (int64_t i = 0; i < group.count; ++i) {
+      const auto window = static_cast<size_t>(group.first + i);
+      embedding.embed(std::span(windows_.ids).subspan(window * length, length), 0,
+                      group.begin.data() + i * window_size());
+    }
+    embedding.release();
   }
 
   void measure_head(const WindowGroup& group, const std::string& prefix) {
@@ -196,7 +203,7 @@ class Measurement {
       meter_.check_cancelled();
       const BlockWeights weights = load_block(block, *baseline_.source, setup_.precision);
       meter_.advance(load_cost(block));
-      const BlockRunner runner(block, weights, rotary_.of(block.rotary), setup_.precision);
+      const BlockRunner runner(block, weights, positions_, setup_.precision);
       run_through(runner, block, group.count, hidden);
       if (begin + hidden.size() < end && swaps_[begin + hidden.size()].block == b) {
         const BlockScales scales =
@@ -228,13 +235,32 @@ class Measurement {
   // All hidden states through an unchanged block.
   void run_through(const BlockRunner& runner, const BlockGraph& block, int64_t count,
                    std::vector<std::vector<float>>& hidden) {
-    std::vector<BlockWorkspace>& scratch = workspaces(block);
-    for_each_window(pool_, meter_, static_cast<int64_t>(hidden.size()) * count, window_cost(block),
-                    [&](int64_t item, size_t worker) {
-                      float* states = hidden[static_cast<size_t>(item / count)].data();
-                      runner.run(states + item % count * window_size(), windows_.length,
-                                 scratch[worker], {});
-                    });
+    std::vector<float*> windows;
+    for (std::vector<float>& states : hidden) {
+      for (int64_t i = 0; i < count; ++i) windows.push_back(states.data() + i * window_size());
+    }
+    run_windows(runner, block, *baseline_.source, windows, {});
+  }
+
+  // Windows through a block whose experts are those of `source`.
+  void run_windows(const BlockRunner& runner, const BlockGraph& block, const WeightSource& source,
+                   std::span<float* const> windows, const std::function<RunHooks(int64_t)>& hooks) {
+    const Segment whole{windows_.length, 0};
+    std::vector<SequenceRun> sequences;
+    for (float* states : windows) {
+      sequences.push_back({.hidden = states, .segments = {&whole, 1}});
+    }
+    LayerCall call;
+    call.sequences = sequences;
+    call.workspaces = workspaces(block);
+    call.precision = setup_.precision;
+    call.hooks = hooks;
+    call.for_each = [&](int64_t items, const std::function<void(int64_t, size_t)>& body) {
+      for_each_window(pool_, meter_, items, window_cost(block), body);
+    };
+    if (block.experts) call.experts.load = expert_loader(block, source, setup_.precision);
+    ClampCount clamps;
+    run_layer(runner, call, pool_, clamps);
   }
 
   std::vector<OutputError> run_swapped(const BlockRunner& runner, const Swap& swap,
@@ -243,25 +269,38 @@ class Measurement {
     const BlockGraph& block = candidate_.graph.blocks[swap.block];
     const Op& op = block.ops[swap.op];
     const LinearSwap linear(load_linear(block, op, *candidate_.source, setup_.precision),
-                            scales.input[swap.op], scales.output[swap.op]);
+                            scales.input[swap.op], scales.output[swap.op], adapter_of(block, op));
     candidate_.source->release(block_tensors(block));
     std::vector<OutputError> errors(static_cast<size_t>(count));
-    std::vector<BlockWorkspace>& scratch = workspaces(block);
+    std::vector<float*> windows;
+    for (int64_t i = 0; i < count; ++i) windows.push_back(hidden.data() + i * window_size());
+    // One for each window: a window stays on one thread, in each of its two halves.
+    std::vector<SwapScratch> scratch(static_cast<size_t>(count));
+    const auto hooks = [&](int64_t window) {
+      const auto w = static_cast<size_t>(window);
+      return RunHooks{.observer = {},
+                      .editor = [&, w](size_t index, int64_t rows, const float* x, float* y) {
+                        if (index == swap.op) linear.replace(rows, x, y, scratch[w], errors[w]);
+                      }};
+    };
     try {
-      for_each_window(pool_, meter_, count, window_cost(block), [&](int64_t window, size_t worker) {
-        OutputError& error = errors[static_cast<size_t>(window)];
-        const auto replace = [&](size_t index, int64_t rows, const float* x, float* y) {
-          if (index == swap.op) linear.replace(rows, x, y, swap_scratch_[worker], error);
-        };
-        runner.run_edited(hidden.data() + window * window_size(), windows_.length, scratch[worker],
-                          replace);
-      });
+      run_windows(runner, block, *baseline_.source, windows, hooks);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kNonFinite) throw;
       throw Error(error.code(),
                   candidate_.source->path() + ": " + block.full_name(op) + ": " + error.what());
     }
     return errors;
+  }
+
+  // What the candidate keeps beside a linear.
+  std::optional<LowRankAdapter> adapter_of(const BlockGraph& block, const Op& op) const {
+    if (op.linear.adapter_rank == 0) return std::nullopt;
+    const auto factor = [&](const std::string& ending) {
+      const std::string name = block.full_name(op) + ending;
+      return Linear::dense(candidate_.source->dense(name), name, {}, setup_.precision);
+    };
+    return LowRankAdapter{factor(".lora_A.weight"), factor(".lora_B.weight")};
   }
 
   void store(size_t result, const WindowGroup& group, std::span<const double> kl,
@@ -285,7 +324,7 @@ class Measurement {
     if (made_for_ == nullptr || !same_workspace(*made_for_, block)) {
       workspaces_.clear();
       for (size_t worker = 0; worker < pool_.size(); ++worker) {
-        workspaces_.emplace_back(block, windows_.length, setup_.precision);
+        workspaces_.emplace_back(block, WorkspaceSize{.length = windows_.length}, setup_.precision);
       }
       made_for_ = &block;
     }
@@ -298,9 +337,8 @@ class Measurement {
   const LayerErrorSetup& setup_;
   ThreadPool& pool_;
   ProgressMeter& meter_;
-  RotaryTables rotary_;
+  PositionTables positions_;
   SwapDivergence divergence_;
-  std::vector<SwapScratch> swap_scratch_;
   const BlockGraph* made_for_ = nullptr;
   std::vector<BlockWorkspace> workspaces_;
 

@@ -25,7 +25,7 @@ std::string usual_format(const CompressedWeight& weight) {
 }  // namespace
 
 std::string linear_qformat(const WeightSource& source, const std::string& weight) {
-  if (!source.is_compressed(weight)) return dense_qformat(source.dense(weight).dtype);
+  if (!source.is_compressed(weight)) return dense_qformat(source.dtype(weight));
   std::string usual = usual_format(source.compressed(weight));
   const auto recipe = nlohmann::json::parse(source.recipe_json(), nullptr, false);
   if (!recipe.is_object() || !recipe.contains("qformat") || !recipe["qformat"].is_string()) {

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <string>
 
-#include "model/block_runner.h"
+#include "model/block_parameters.h"
 #include "model/input_groups.h"
 #include "pare/error.h"
 
@@ -16,7 +16,8 @@ bool same_ops(const BlockGraph& a, const BlockGraph& b) {
          std::equal(a.ops.begin(), a.ops.end(), b.ops.begin(), b.ops.end(),
                     [](const Op& x, const Op& y) {
                       return x.kind == y.kind && x.name == y.name && x.inputs == y.inputs &&
-                             x.output == y.output;
+                             x.output == y.output && x.linear.bias == y.linear.bias &&
+                             x.norm.bias == y.norm.bias;
                     });
 }
 
@@ -34,6 +35,14 @@ bool same_parameters(const WeightSource& a, const WeightSource& b, const std::st
                      bool bias) {
   return same_tensor(a, name + ".weight", b, name + ".weight") &&
          (!bias || same_tensor(a, name + ".bias", b, name + ".bias"));
+}
+
+// Whether linears have no adapters beside them, or the same.
+bool same_adapters(const WeightSource& a, int64_t rank_in_a, const WeightSource& b,
+                   int64_t rank_in_b, const std::string& name) {
+  if (rank_in_a != rank_in_b) return false;
+  return rank_in_a == 0 || (same_tensor(a, name + ".lora_A.weight", b, name + ".lora_A.weight") &&
+                            same_tensor(a, name + ".lora_B.weight", b, name + ".lora_B.weight"));
 }
 
 }  // namespace
@@ -63,8 +72,12 @@ std::vector<bool> equal_linears(const EvaluatedModel& baseline, const EvaluatedM
   std::vector<bool> same(graph.ops.size());
   for (size_t i = 0; i < graph.ops.size(); ++i) {
     const Op& op = graph.ops[i];
-    if (op.kind != OpKind::kLinear && op.kind != OpKind::kRmsNorm) continue;
-    same[i] = op.bias == other.ops[i].bias && same_parameters(a, b, graph.full_name(op), op.bias);
+    const bool linear = op.kind == OpKind::kLinear;
+    if (!linear && (op.kind != OpKind::kNorm || !op.norm.weight)) continue;
+    same[i] = same_parameters(a, b, graph.full_name(op), linear ? op.linear.bias : op.norm.bias);
+    if (!linear) continue;
+    same[i] = same[i] && same_adapters(a, op.linear.adapter_rank, b,
+                                       other.ops[i].linear.adapter_rank, graph.full_name(op));
   }
   std::vector<bool> equal = same;
   // A scale is in two tensors: of the one that is compressed it cannot be seen here.
@@ -81,15 +94,16 @@ std::vector<bool> equal_linears(const EvaluatedModel& baseline, const EvaluatedM
 }
 
 bool heads_differ(const EvaluatedModel& baseline, const EvaluatedModel& candidate) {
-  const auto same = [&](const std::string ModelGraph::*name) {
-    const std::string& in_baseline = baseline.graph.*name;
-    const std::string& in_candidate = candidate.graph.*name;
-    const bool result = same_tensor(*baseline.source, in_baseline, *candidate.source, in_candidate);
+  const auto differ = [&](const std::string& in_baseline, const std::string& in_candidate) {
+    const bool same = same_tensor(*baseline.source, in_baseline, *candidate.source, in_candidate);
     baseline.source->release({in_baseline});
     candidate.source->release({in_candidate});
-    return result;
+    return !same;
   };
-  return !same(&ModelGraph::final_norm) || !same(&ModelGraph::head);
+  if (differ(baseline.graph.head.matrix, candidate.graph.head.matrix)) return true;
+  const std::vector<std::string> tail = block_tensors(baseline.graph.head.tail);
+  return std::any_of(tail.begin(), tail.end(),
+                     [&](const std::string& name) { return differ(name, name); });
 }
 
 }  // namespace pare

@@ -23,16 +23,17 @@ constexpr double kNoise = 9;
 constexpr double kLeastVariance = 1e-14;  // what rounding to float does to a sum
 constexpr double kLargestLog = 40;        // of a scale: far from the end of float's range
 
-// Rows of a linear's weight as stored, dense or compressed.
+// Rows of a linear's weight [out, in], dense or compressed.
 class WeightRows {
  public:
-  WeightRows(const WeightSource& source, std::string name)
-      : source_(source), name_(std::move(name)) {
+  WeightRows(const WeightSource& source, const BlockGraph& block, const Op& op)
+      : source_(source), name_(block.full_name(op) + ".weight") {
     if (source.is_compressed(name_)) {
       compressed_ = source.compressed(name_);
-    } else {
-      dense_ = source.dense(name_);
+      return;
     }
+    dense_ = source.dense(name_);
+    if (op.linear.transposed) turned_ = load_dense_weight(block, op, dense_);
   }
 
   bool sparse() const { return compressed_ && compressed_->sparse; }
@@ -46,6 +47,11 @@ class WeightRows {
   void read(int64_t row, std::span<float> values) const {
     if (compressed_) {
       dequantize_rows(*compressed_, row, row + 1, values);
+      return;
+    }
+    if (!turned_.empty()) {
+      const size_t begin = static_cast<size_t>(row) * values.size();
+      std::copy_n(turned_.begin() + static_cast<ptrdiff_t>(begin), values.size(), values.begin());
       return;
     }
     const size_t bytes = values.size() * dtype_size(dense_.dtype);
@@ -62,6 +68,7 @@ class WeightRows {
   const WeightSource& source_;
   std::string name_;
   TensorView dense_;
+  std::vector<float> turned_;  // of a dense weight that is stored [in, out]
   std::optional<CompressedWeight> compressed_;
 };
 
@@ -100,29 +107,35 @@ void divide(std::span<float> factors, std::span<const float> scale) {
   }
 }
 
+// A block in both models.
+struct Sources {
+  const BlockGraph& block;
+  const WeightSource& baseline;
+  const WeightSource& candidate;
+};
+
 // Slopes of all rows or of all columns of one linear. `scale` multiplies the candidate's input;
 // empty: ones. The baseline's weights are taken to the candidate's scales, not the other way
 // around, for there all columns of a row are rounded alike and so count alike.
-std::vector<Slope> slopes(const WeightSource& baseline, const WeightSource& candidate,
-                          const std::string& name, std::span<const float> scale, bool of_rows,
-                          ThreadPool& pool) {
-  const Shape shape = baseline.shape(name);
-  const WeightRows expected(baseline, name);
-  const WeightRows found(candidate, name);
-  const auto width = static_cast<size_t>(shape[1]);
-  const auto blocks = static_cast<size_t>((shape[0] + kBlockRows - 1) / kBlockRows);
+std::vector<Slope> slopes(const Sources& sources, const Op& op, std::span<const float> scale,
+                          bool of_rows, ThreadPool& pool) {
+  const WeightRows expected(sources.baseline, sources.block, op);
+  const WeightRows found(sources.candidate, sources.block, op);
+  const int64_t out = sources.block.out_features(op);
+  const auto width = static_cast<size_t>(sources.block.in_features(op));
+  const auto blocks = static_cast<size_t>((out + kBlockRows - 1) / kBlockRows);
   std::vector<float> factors(width, 1.0F);
   if (!expected.column_scale().empty()) multiply_in_place(factors, expected.column_scale());
   divide(factors, found.column_scale());
   divide(factors, scale);
-  std::vector<Slope> total(of_rows ? static_cast<size_t>(shape[0]) : width);
+  std::vector<Slope> total(of_rows ? static_cast<size_t>(out) : width);
   std::vector<std::vector<Slope>> partial(of_rows ? 0 : blocks);
   pool.parallel_for(blocks, [&](size_t block, size_t) {
     std::vector<float> base_row(width);
     std::vector<float> row(width);
     if (!of_rows) partial[block].resize(width);
     const int64_t first = static_cast<int64_t>(block) * kBlockRows;
-    for (int64_t r = first; r < std::min(first + kBlockRows, shape[0]); ++r) {
+    for (int64_t r = first; r < std::min(first + kBlockRows, out); ++r) {
       expected.read(r, base_row);
       found.read(r, row);
       multiply_in_place(base_row, factors);
@@ -141,20 +154,35 @@ std::vector<Slope> slopes(const WeightSource& baseline, const WeightSource& cand
   return total;
 }
 
-std::vector<float> norm_scale(const WeightSource& baseline, const WeightSource& candidate,
-                              const std::string& name) {
-  const std::vector<float> before = load_vector(baseline, name);
-  const std::vector<float> after = load_vector(candidate, name);
-  if (before == after) return {};
+// What the norm multiplies by, and then its bias, which both shrink by the scale.
+std::vector<float> norm_scale(const Sources& sources, const Op& op) {
+  const std::string name = sources.block.full_name(op) + ".weight";
+  const std::vector<float> before = load_vector(sources.baseline, name);
+  const std::vector<float> after = load_vector(sources.candidate, name);
+  const std::string bias_name = sources.block.full_name(op) + ".bias";
+  std::vector<float> bias_before;
+  std::vector<float> bias_after;
+  if (op.norm.bias) {
+    bias_before = load_vector(sources.baseline, bias_name);
+    bias_after = load_vector(sources.candidate, bias_name);
+  }
+  if (before == after && bias_before == bias_after) return {};
+  const float offset = op.norm.weight_offset;
   std::vector<float> scale(before.size(), 1.0F);
   for (size_t i = 0; i < scale.size(); ++i) {
-    if (before[i] == after[i]) continue;
-    scale[i] = after[i] / before[i];
+    const bool silent = before[i] + offset == 0 && after[i] + offset == 0;  // the bias alone speaks
+    if (silent && op.norm.bias && bias_before[i] != bias_after[i]) {
+      scale[i] = bias_after[i] / bias_before[i];
+    } else if (before[i] != after[i]) {
+      scale[i] = (after[i] + offset) / (before[i] + offset);
+    }
     if (std::isfinite(scale[i])) continue;
     throw Error(ErrorCode::kInputMalformed,
-                candidate.file_of(name) + ": tensor \"" + name + "\": channel " +
-                    std::to_string(i) + " is " + std::to_string(after[i]) + ", in " +
-                    baseline.path() + " it is " + std::to_string(before[i]) +
+                sources.candidate.file_of(name) + ": tensor \"" + (silent ? bias_name : name) +
+                    "\": channel " + std::to_string(i) + " is " +
+                    std::to_string(silent ? bias_after[i] : after[i]) + ", in " +
+                    sources.baseline.path() + " it is " +
+                    std::to_string(silent ? bias_before[i] : before[i]) +
                     ": the linears after it cannot be compared one by one; leave out the errors "
                     "by layer");
   }
@@ -214,6 +242,7 @@ std::vector<float> row_scale(const std::vector<Slope>& rows, const std::vector<S
   double deviation = 0;
   double known = 0;
   for (size_t row = 0; row < rows.size(); ++row) {
+    if (readers[row].count == 0) continue;  // of a fused linear, read by others than these
     // Weighed by their precision: columns that were scaled down may hardly survive rounding.
     double sum = 0;
     double weights = 0;
@@ -237,19 +266,18 @@ std::vector<float> row_scale(const std::vector<Slope>& rows, const std::vector<S
   return scale;
 }
 
-void set_linear_scale(const BlockGraph& block, const InputGroup& group,
-                      const WeightSource& baseline, const WeightSource& candidate, ThreadPool& pool,
+void set_linear_scale(const Sources& sources, const InputGroup& group, ThreadPool& pool,
                       BlockScales& scales) {
-  const auto name = [&](size_t op) { return block.full_name(block.ops[op]) + ".weight"; };
-  const std::string producer = name(group.producer_op);
+  const auto op = [&](size_t index) -> const Op& { return sources.block.ops[index]; };
+  const auto name = [&](size_t index) { return sources.block.full_name(op(index)) + ".weight"; };
   std::vector<std::string> readers;
-  for (const size_t op : group.linears) readers.push_back(name(op));
-  if (!may_hold_scale(candidate, producer, readers)) return;
+  for (const size_t reader : group.linears) readers.push_back(name(reader));
+  if (!may_hold_scale(sources.candidate, name(group.producer_op), readers)) return;
   const std::vector<Slope> rows =
-      slopes(baseline, candidate, producer, scales.input[group.producer_op], true, pool);
+      slopes(sources, op(group.producer_op), scales.input[group.producer_op], true, pool);
   std::vector<Slope> columns(rows.size());
-  for (const std::string& reader : readers) {
-    const std::vector<Slope> found = slopes(baseline, candidate, reader, {}, false, pool);
+  for (const size_t reader : group.linears) {
+    const std::vector<Slope> found = slopes(sources, op(reader), {}, false, pool);
     for (size_t i = 0; i < found.size(); ++i) {
       columns[static_cast<size_t>(group.producer_row[i])].add(found[i]);
     }
@@ -257,9 +285,9 @@ void set_linear_scale(const BlockGraph& block, const InputGroup& group,
   const std::vector<float> scale = row_scale(rows, columns);
   if (scale.empty()) return;
   scales.output[group.producer_op] = scale;
-  for (const size_t op : group.linears) {
+  for (const size_t reader : group.linears) {
     for (const int32_t row : group.producer_row) {
-      scales.input[op].push_back(scale[static_cast<size_t>(row)]);
+      scales.input[reader].push_back(scale[static_cast<size_t>(row)]);
     }
   }
 }
@@ -268,17 +296,17 @@ void set_linear_scale(const BlockGraph& block, const InputGroup& group,
 
 BlockScales block_scales(const BlockGraph& block, const WeightSource& baseline,
                          const WeightSource& candidate, ThreadPool& pool) {
+  const Sources sources{block, baseline, candidate};
   BlockScales scales;
   scales.input.resize(block.ops.size());
   scales.output.resize(block.ops.size());
   // In the order in which inputs are made: a producer's own input is known before its readers'.
   for (const InputGroup& group : input_groups(block)) {
     if (group.producer == Producer::kNorm) {
-      const std::string name = block.full_name(block.ops[group.producer_op]) + ".weight";
-      const std::vector<float> scale = norm_scale(baseline, candidate, name);
+      const std::vector<float> scale = norm_scale(sources, block.ops[group.producer_op]);
       for (const size_t op : group.linears) scales.input[op] = scale;
     } else if (group.producer == Producer::kLinear) {
-      set_linear_scale(block, group, baseline, candidate, pool, scales);
+      set_linear_scale(sources, group, pool, scales);
     }
   }
   return scales;

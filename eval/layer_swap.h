@@ -15,6 +15,7 @@
 #include <optional>
 #include <vector>
 
+#include "model/block_weights.h"
 #include "model/linear.h"
 
 namespace pare {
@@ -45,13 +46,16 @@ struct SwapScratch {
   LinearInput input;
   std::vector<float> x;
   std::vector<float> y;
+  std::vector<float> low;      // of an adapter, [rows, rank]
+  std::vector<float> adapted;  // what it adds, [rows, out]
 };
 
 /// Immutable; safe from several threads, each with its SwapScratch.
 class LinearSwap {
  public:
-  /// Scales as in BlockScales; empty: ones.
-  LinearSwap(Linear linear, std::vector<float> input_scale, std::vector<float> output_scale);
+  /// Scales as in BlockScales; empty: ones. An adapter beside the linear is part of it.
+  LinearSwap(Linear linear, std::vector<float> input_scale, std::vector<float> output_scale,
+             std::optional<LowRankAdapter> adapter = std::nullopt);
 
   /// y [rows, out], the baseline's output for x [rows, in], becomes the candidate's, and `error` is
   /// added to. Throws Error(kNonFinite) as Linear::prepare() does.
@@ -62,6 +66,7 @@ class LinearSwap {
   Linear linear_;
   std::vector<float> input_scale_;
   std::vector<float> output_factor_;  // 1 / scale
+  std::optional<LowRankAdapter> adapter_;
 };
 
 }  // namespace pare

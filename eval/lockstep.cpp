@@ -3,7 +3,8 @@
 #include <algorithm>
 
 #include "eval/block_shape.h"
-#include "model/model_head.h"
+#include "model/layer_runner.h"
+#include "model/token_embedding.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -21,7 +22,15 @@ int64_t parameters(const BlockGraph& block) {
   for (const Op& op : block.ops) {
     if (op.kind == OpKind::kLinear) total += block.out_features(op) * block.in_features(op);
   }
+  if (block.experts) total += block.experts->count * parameters(*block.experts->expert);
   return total;
+}
+
+// Those that a token meets.
+int64_t active_parameters(const BlockGraph& block) {
+  if (!block.experts) return parameters(block);
+  return parameters(block) -
+         (block.experts->count - block.experts->chosen) * parameters(*block.experts->expert);
 }
 
 double load_cost(const BlockGraph& block) {
@@ -38,9 +47,12 @@ size_t deepest(std::span<const EvaluatedModel> models) {
 
 double layer_cost(const BlockGraph& block, int64_t tokens, int64_t length) {
   // On average a token attends to half of the window: scores and values.
-  const auto attention = static_cast<double>(block.attention.heads * block.attention.head_dim) *
-                         static_cast<double>(length);
-  return static_cast<double>(tokens) * (static_cast<double>(parameters(block)) + attention);
+  int64_t attention = 0;
+  for (const AttentionSpec& spec : block.attentions) {
+    attention += spec.shape.heads * spec.shape.head_dim;
+  }
+  return static_cast<double>(tokens) *
+         (static_cast<double>(active_parameters(block)) + static_cast<double>(attention * length));
 }
 
 void for_each_window(ThreadPool& pool, ProgressMeter& meter, int64_t windows, double cost,
@@ -92,21 +104,25 @@ LockstepRunner::LockstepRunner(std::span<const EvaluatedModel> models,
       options_(options),
       pool_(pool),
       meter_(meter),
-      rotary_(options.length),
+      positions_(std::max(options.length, options.source_length)),
+      memory_(models.size()),
       clamps_(models.size()) {}
 
-void LockstepRunner::run(std::span<const int32_t> ids, const std::string& prefix,
-                         std::vector<std::vector<float>>& hidden, const LayerSteps& steps) {
-  embed(ids, steps, hidden);
-  const auto windows = static_cast<int64_t>(ids.size()) / options_.length;
+void LockstepRunner::run(const TokenWindows& windows, int64_t first, int64_t count,
+                         const std::string& prefix, std::vector<std::vector<float>>& hidden,
+                         const LayerSteps& steps) {
+  const Batch batch{windows, first, count};
+  embed(batch, steps, hidden);
+  encode(batch, prefix);
   for (size_t m = 0; m < models_.size(); ++m) {
     const std::vector<BlockGraph>& blocks = models_[m].graph.blocks;
     for (size_t layer = 0; layer < blocks.size(); ++layer) {
-      if (steps.skips(m, layer)) meter_.advance(cost_of_layer(blocks[layer], windows));
+      if (steps.skips(m, layer)) meter_.advance(cost_of_layer(blocks[layer], count));
     }
   }
   for_each_layer(models_, meter_, prefix, steps, [&](size_t m, const BlockGraph& block) {
-    run_layer(m, block, windows, hidden[m].data());
+    Rows rows = target_rows(batch, m, hidden[m].data());
+    run_layer(m, block, rows);
   });
 }
 
@@ -118,38 +134,124 @@ double LockstepRunner::cost(int64_t windows) const {
   double total = 0;
   for (const EvaluatedModel& model : models_) {
     for (const BlockGraph& block : model.graph.blocks) total += cost_of_layer(block, windows);
+    if (!model.graph.encoder) continue;
+    const EncoderGraph& encoder = *model.graph.encoder;
+    for (const BlockGraph& block : encoder.blocks) total += cost_of_layer(block, windows);
+    total += cost_of_layer(encoder.tail, windows);
   }
   return total;
 }
 
-void LockstepRunner::embed(std::span<const int32_t> ids, const LayerSteps& steps,
+void LockstepRunner::embed(const Batch& batch, const LayerSteps& steps,
                            std::vector<std::vector<float>>& hidden) {
   const auto length = static_cast<size_t>(options_.length);
+  const auto count = static_cast<size_t>(batch.count);
   hidden.resize(models_.size());
   for (size_t m = 0; m < models_.size(); ++m) {
     if (steps.first > 0 || steps.skips(m, 0)) continue;
     const EvaluatedModel& model = models_[m];
     const auto width = static_cast<size_t>(model.graph.hidden_size);
-    hidden[m].resize(ids.size() * width);
-    pool_.parallel_for(ids.size() / length, [&](size_t window, size_t) {
-      embed_tokens(model.graph, *model.source, ids.subspan(window * length, length),
-                   hidden[m].data() + window * length * width);
+    hidden[m].resize(count * length * width);
+    const TokenEmbedding embedding(model.graph.embedding, *model.source, options_.precision);
+    const std::span<const int32_t> ids(batch.windows.ids);
+    pool_.parallel_for(count, [&](size_t window, size_t) {
+      const int64_t number = batch.first + static_cast<int64_t>(window);
+      embedding.embed(ids.subspan(static_cast<size_t>(number) * length,
+                                  static_cast<size_t>(batch.windows.tokens_of(number))),
+                      0, hidden[m].data() + window * length * width);
     });
-    model.source->release({model.graph.embedding});
+    embedding.release();
   }
 }
 
-void LockstepRunner::run_layer(size_t m, const BlockGraph& block, int64_t windows, float* hidden) {
+void LockstepRunner::encode(const Batch& batch, const std::string& prefix) {
+  const SourceTokens& sources = batch.windows.sources;
+  for (size_t m = 0; m < models_.size(); ++m) {
+    if (!models_[m].graph.encoder) continue;
+    const EvaluatedModel& model = models_[m];
+    const EncoderGraph& encoder = *model.graph.encoder;
+    const int64_t width = encoder.tail.width(encoder.tail.output);
+    const int64_t begin = sources.begin[static_cast<size_t>(batch.first)];
+    const int64_t end = sources.begin[static_cast<size_t>(batch.first + batch.count)];
+    memory_[m].resize(static_cast<size_t>((end - begin) * width));
+    const TokenEmbedding embedding(encoder.embedding, *model.source, options_.precision);
+    pool_.parallel_for(static_cast<size_t>(batch.count), [&](size_t i, size_t) {
+      const auto window = static_cast<size_t>(batch.first) + i;
+      const auto at = static_cast<size_t>(sources.begin[window]);
+      const auto length = static_cast<size_t>(sources.begin[window + 1]) - at;
+      embedding.embed(std::span<const int32_t>(sources.ids).subspan(at, length), 0,
+                      memory_[m].data() + (sources.begin[window] - begin) * width);
+    });
+    embedding.release();
+    for (size_t layer = 0; layer < encoder.blocks.size(); ++layer) {
+      meter_.phase("evaluate", prefix + "encoder layer " + std::to_string(layer + 1) + " of " +
+                                   std::to_string(encoder.blocks.size()) + ", " + model.name);
+      meter_.check_cancelled();
+      Rows rows = source_rows(batch, width, memory_[m].data());
+      run_layer(m, encoder.blocks[layer], rows);
+    }
+    Rows rows = source_rows(batch, width, memory_[m].data());
+    run_layer(m, encoder.tail, rows);
+  }
+}
+
+LockstepRunner::Rows LockstepRunner::target_rows(const Batch& batch, size_t m,
+                                                 float* hidden) const {
+  const ModelGraph& graph = models_[m].graph;
+  const SourceTokens& sources = batch.windows.sources;
+  Rows rows;
+  rows.hidden = hidden;
+  rows.segments.reserve(static_cast<size_t>(batch.count));
+  for (int64_t i = 0; i < batch.count; ++i) {
+    const int64_t window = batch.first + i;
+    rows.segments.push_back({batch.windows.tokens_of(window), 0});
+    SequenceRun& run = rows.sequences.emplace_back();
+    run.hidden = hidden + i * options_.length * graph.hidden_size;
+    run.segments = {&rows.segments.back(), 1};
+    if (!graph.encoder) continue;
+    const int64_t width = graph.encoder->tail.width(graph.encoder->tail.output);
+    const int64_t begin = sources.begin[static_cast<size_t>(batch.first)];
+    run.memory = memory_[m].data() + (sources.begin[static_cast<size_t>(window)] - begin) * width;
+    run.memory_rows = sources.length(window);
+  }
+  return rows;
+}
+
+LockstepRunner::Rows LockstepRunner::source_rows(const Batch& batch, int64_t width,
+                                                 float* hidden) const {
+  const SourceTokens& sources = batch.windows.sources;
+  Rows rows;
+  rows.hidden = hidden;
+  rows.segments.reserve(static_cast<size_t>(batch.count));
+  for (int64_t i = 0; i < batch.count; ++i) {
+    rows.segments.push_back({sources.length(batch.first + i), 0});
+    SequenceRun& run = rows.sequences.emplace_back();
+    run.hidden = hidden;
+    run.segments = {&rows.segments.back(), 1};
+    hidden += rows.segments.back().rows * width;
+  }
+  return rows;
+}
+
+void LockstepRunner::run_layer(size_t m, const BlockGraph& block, Rows& rows) {
   const EvaluatedModel& model = models_[m];
   const BlockWeights weights = load_block(block, *model.source, options_.precision);
   meter_.advance(load_cost(block));
-  const BlockRunner runner(block, weights, rotary_.of(block.rotary), options_.precision);
+  const BlockRunner runner(block, weights, positions_, options_.precision);
   std::vector<BlockWorkspace>& scratch = workspaces(block);
-  const int64_t stride = options_.length * model.graph.hidden_size;
-  for_each_window(pool_, meter_, windows, layer_cost(block, options_.length, options_.length),
-                  [&](int64_t window, size_t worker) {
-                    runner.run(hidden + window * stride, options_.length, scratch[worker], {});
-                  });
+  LayerCall call;
+  call.sequences = rows.sequences;
+  call.workspaces = scratch;
+  call.precision = options_.precision;
+  call.for_each = [&](int64_t count, const std::function<void(int64_t, size_t)>& body) {
+    for_each_window(pool_, meter_, count, layer_cost(block, options_.length, options_.length),
+                    body);
+  };
+  if (block.experts) {
+    call.experts.load = expert_loader(block, *model.source, options_.precision);
+    call.experts.progress = [&](double) { meter_.check_cancelled(); };
+  }
+  pare::run_layer(runner, call, pool_, clamps_[m]);
   for (BlockWorkspace& workspace : scratch) clamps_[m].add(workspace.take_clamps());
 }
 
@@ -159,8 +261,10 @@ std::vector<BlockWorkspace>& LockstepRunner::workspaces(const BlockGraph& block)
   }
   auto made = std::make_unique<Workspaces>();
   made->made_for = &block;
+  const WorkspaceSize size{.length = positions_.positions(),
+                           .memory_length = options_.source_length};
   for (size_t worker = 0; worker < pool_.size(); ++worker) {
-    made->of_worker.emplace_back(block, options_.length, options_.precision);
+    made->of_worker.emplace_back(block, size, options_.precision);
   }
   workspaces_.push_back(std::move(made));
   return workspaces_.back()->of_worker;

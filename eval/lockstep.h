@@ -5,7 +5,8 @@
 // and depth. A window runs on one thread, so results do not depend on the number of threads.
 //
 //   LockstepRunner runner(models, {.length = 512, .precision = Precision::kBf16}, pool, meter);
-//   runner.run(ids, hidden);   // hidden[model] is [windows, 512, hidden size]
+//   runner.run(windows, 0, windows.count, "", hidden);   // hidden[model] [windows, 512, hidden
+//   size]
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "calib/token_source.h"
 #include "core/progress_meter.h"
 #include "core/thread_pool.h"
 #include "eval/evaluated_model.h"
@@ -52,7 +54,8 @@ void for_each_layer(std::span<const EvaluatedModel> models, ProgressMeter& meter
 std::string pass_prefix(int64_t pass, int64_t passes);
 
 struct LockstepOptions {
-  int64_t length = 0;  ///< Tokens a window.
+  int64_t length = 0;         ///< Tokens a window.
+  int64_t source_length = 0;  ///< At most, of what encoders read; 0: there are none.
   Precision precision = Precision::kBf16;
 };
 
@@ -62,9 +65,10 @@ class LockstepRunner {
   LockstepRunner(std::span<const EvaluatedModel> models, const LockstepOptions& options,
                  ThreadPool& pool, ProgressMeter& meter);
 
-  /// ids [windows, length]; hidden[model] becomes [windows, length, hidden size], the residual
-  /// stream after the last layer. `prefix` starts the detail of the progress reports.
-  void run(std::span<const int32_t> ids, const std::string& prefix,
+  /// Windows [first, first + count): hidden[model] becomes [count, length, hidden size], the
+  /// residual stream after the last layer. `prefix` starts the detail of the progress reports.
+  /// Encoders run first, whatever the steps say.
+  void run(const TokenWindows& windows, int64_t first, int64_t count, const std::string& prefix,
            std::vector<std::vector<float>>& hidden, const LayerSteps& steps = {});
 
   /// Of each model, over all calls of run(); may be set, where a run goes on.
@@ -74,10 +78,24 @@ class LockstepRunner {
   double cost(int64_t windows) const;
 
  private:
-  void embed(std::span<const int32_t> ids, const LayerSteps& steps,
-             std::vector<std::vector<float>>& hidden);
+  // Windows of one run.
+  struct Batch {
+    const TokenWindows& windows;
+    int64_t first = 0;
+    int64_t count = 0;
+  };
+  // What goes through a layer: sequences one after the other.
+  struct Rows {
+    float* hidden = nullptr;
+    std::vector<SequenceRun> sequences;
+    std::vector<Segment> segments;
+  };
+  void embed(const Batch& batch, const LayerSteps& steps, std::vector<std::vector<float>>& hidden);
+  void encode(const Batch& batch, const std::string& prefix);
   double cost_of_layer(const BlockGraph& block, int64_t windows) const;
-  void run_layer(size_t model, const BlockGraph& block, int64_t windows, float* hidden);
+  Rows target_rows(const Batch& batch, size_t model, float* hidden) const;
+  Rows source_rows(const Batch& batch, int64_t width, float* hidden) const;
+  void run_layer(size_t model, const BlockGraph& block, Rows& rows);
   std::vector<BlockWorkspace>& workspaces(const BlockGraph& block);
 
   std::span<const EvaluatedModel> models_;
@@ -85,7 +103,8 @@ class LockstepRunner {
   ThreadPool& pool_;
   ProgressMeter& meter_;
 
-  RotaryTables rotary_;
+  PositionTables positions_;
+  std::vector<std::vector<float>> memory_;  // by model: what its encoder made of the sources
   std::vector<ClampCount> clamps_;
   // Made once for each different shape, which are few.
   struct Workspaces {

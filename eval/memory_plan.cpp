@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "eval/block_shape.h"
+#include "model/block_parameters.h"
 #include "model/block_runner.h"
 #include "pare/error.h"
 
@@ -36,23 +37,34 @@ int64_t layer_bytes(const EvaluatedModel& model, const BlockGraph& block, Precis
     largest = std::max(largest, elements);
   }
   int64_t mapped = 0;
-  for (const std::string& name : block_tensors(block)) mapped += model.source->stored_bytes(name);
+  for (const std::string& name : block_tensors(block)) {
+    if (model.source->contains(name)) mapped += model.source->stored_bytes(name);
+  }
   return mapped + loading_bytes(packed, largest, precision);
 }
 
+// With its experts, of which each thread holds one.
+int64_t layer_and_expert_bytes(const EvaluatedModel& model, const BlockGraph& block,
+                               Precision precision, int64_t threads) {
+  const int64_t own = layer_bytes(model, block, precision);
+  if (!block.experts) return own;
+  const BlockGraph expert = expert_block(block, 0);
+  const int64_t workspace =
+      BlockWorkspace::memory_bytes(expert, {.length = kChunkTokens}, precision);
+  return own + threads * (layer_bytes(model, expert, precision) + workspace);
+}
+
 // Of one thread.
-int64_t workspace_bytes(const BlockGraph& block, Precision precision, int64_t length) {
-  const int64_t rows = padded_rows(std::min(kChunkTokens, length));
-  int64_t sum = 0;
-  int64_t widest = 0;
-  for (const int64_t width : block.widths) {
-    sum += width;
-    widest = std::max(widest, width);
-  }
-  const int64_t cache = 2 * length * block.attention.kv_heads * block.attention.head_dim *
-                        (precision == Precision::kF32 ? 4 : 2);
+int64_t workspace_bytes(const BlockGraph& block, Precision precision, int64_t length,
+                        int64_t source_length) {
+  const int64_t rows = padded_rows(block.bidirectional() ? std::max(length, source_length)
+                                                         : std::min(kChunkTokens, length));
+  const int64_t widest = *std::max_element(block.widths.begin(), block.widths.end());
   // Beside the values: the rounded input, integer sums, and attention's tiles.
-  return rows * (4 * sum + 16 * widest) + cache + (int64_t{8} << 20);
+  return BlockWorkspace::memory_bytes(
+             block, {.length = std::max(length, source_length), .memory_length = source_length},
+             precision) +
+         rows * 16 * widest + (int64_t{8} << 20);
 }
 
 int64_t logits_bytes(const EvaluatedModel& model) {
@@ -75,17 +87,16 @@ std::vector<size_t> shared_heads(std::span<const EvaluatedModel> models) {
   const auto equal = [&](size_t a, size_t b) {
     const EvaluatedModel& left = models[a];
     const EvaluatedModel& right = models[b];
-    if (left.source->is_compressed(left.graph.head) ||
-        right.source->is_compressed(right.graph.head)) {
-      return false;
-    }
-    const TensorView x = left.source->dense(left.graph.head);
-    const TensorView y = right.source->dense(right.graph.head);
+    const std::string& in_left = left.graph.head.matrix;
+    const std::string& in_right = right.graph.head.matrix;
+    if (left.source->is_compressed(in_left) || right.source->is_compressed(in_right)) return false;
+    const TensorView x = left.source->dense(in_left);
+    const TensorView y = right.source->dense(in_right);
     const bool same = x.dtype == y.dtype && x.shape == y.shape &&
                       x.bytes.size() == y.bytes.size() &&
                       std::memcmp(x.bytes.data(), y.bytes.data(), x.bytes.size()) == 0;
-    left.source->release({left.graph.head});
-    right.source->release({right.graph.head});
+    left.source->release({in_left});
+    right.source->release({in_right});
     return same;
   };
   for (size_t model = 0; model < models.size(); ++model) {
@@ -107,16 +118,27 @@ MemoryPlan plan_memory(std::span<const EvaluatedModel> models, std::span<const s
   int64_t workspaces = 0;
   for (size_t m = 0; m < models.size(); ++m) {
     const EvaluatedModel& model = models[m];
-    for (const BlockGraph& block : model.graph.blocks) {
-      layers = std::max(layers, layer_bytes(model, block, precision));
+    int64_t of_experts = 0;  // a window's tokens, while a layer's experts run
+    std::vector<const BlockGraph*> blocks;
+    for (const BlockGraph& block : model.graph.blocks) blocks.push_back(&block);
+    if (model.graph.encoder) {
+      for (const BlockGraph& block : model.graph.encoder->blocks) blocks.push_back(&block);
+      plan.window_bytes += shape.source_length * model.graph.hidden_size * 4;
+    }
+    for (const BlockGraph* pointer : blocks) {
+      const BlockGraph& block = *pointer;
+      layers = std::max(layers, layer_and_expert_bytes(model, block, precision, shape.threads));
+      of_experts = std::max(of_experts, ExpertRows::memory_bytes(block, shape.length));
       const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const BlockGraph* other) {
         return same_workspace(*other, block);
       });
       if (known) continue;
       shapes.push_back(&block);
-      workspaces += shape.threads * workspace_bytes(block, precision, shape.length);
+      workspaces +=
+          shape.threads * workspace_bytes(block, precision, shape.length, shape.source_length);
     }
     plan.window_bytes += shape.length * model.graph.hidden_size * 4;
+    plan.window_bytes += of_experts;
     if (heads[m] != m) continue;
     const int64_t elements = model.graph.hidden_size * model.graph.vocab_size;
     head_bytes += loading_bytes(elements, 0, precision);

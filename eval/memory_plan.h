@@ -19,7 +19,8 @@ namespace pare {
 
 struct WorkShape {
   int64_t windows = 0;
-  int64_t length = 0;  ///< Tokens a window.
+  int64_t length = 0;         ///< Tokens a window.
+  int64_t source_length = 0;  ///< Of what an encoder reads for it, at most.
   int64_t threads = 1;
   int64_t text_tokens = 0;
   int64_t extra_bytes = 0;  ///< What the caller needs beside all that is planned here.

@@ -10,7 +10,7 @@ std::vector<ModelHead> load_heads(std::span<const EvaluatedModel> models,
     if (owners[m] == m) {
       heads.emplace_back(models[m].graph, *models[m].source, precision);
     } else {
-      heads.emplace_back(models[m].graph, *models[m].source, heads[owners[m]]);
+      heads.emplace_back(models[m].graph, *models[m].source, precision, heads[owners[m]]);
     }
   }
   return heads;

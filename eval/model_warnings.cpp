@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "tokenizer/open_tokenizer.h"
+
 namespace pare {
 namespace {
 
 std::string joined(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 3;
+  constexpr size_t kShown = 8;
   std::string text;
   for (size_t i = 0; i < std::min(kShown, names.size()); ++i) {
     text += (i == 0 ? "" : ", ") + names[i];
@@ -20,14 +22,15 @@ std::string joined(const std::vector<std::string>& names) {
 std::optional<bool> same_tokenizer(const EvaluatedModel& a, const EvaluatedModel& b) {
   const auto& left = a.source->text_files();
   const auto& right = b.source->text_files();
-  const auto x = left.find("tokenizer.json");
-  const auto y = right.find("tokenizer.json");
-  if (x == left.end() || y == right.end()) return std::nullopt;
-  if (x->second == y->second) return true;
+  const std::string name = tokenizer_file_name(left);
+  if (name.empty() || name != tokenizer_file_name(right)) return std::nullopt;
   const auto parse = [](const std::string& text) {
     return nlohmann::json::parse(text, nullptr, false);
   };
-  return parse(x->second) == parse(y->second);  // another layout of the same content
+  // Another layout of the same JSON is the same content.
+  const bool same = left.at(name) == right.at(name) ||
+                    (name.ends_with(".json") && parse(left.at(name)) == parse(right.at(name)));
+  return same && (name != "vocab.json" || left.at("merges.txt") == right.at("merges.txt"));
 }
 
 std::vector<std::string> model_warnings(std::span<const EvaluatedModel> models) {
@@ -40,8 +43,9 @@ std::vector<std::string> model_warnings(std::span<const EvaluatedModel> models) 
                          " tensors are not used: " + joined(model.unused));
     }
     if (m > 0 && !same_tokenizer(models[0], model).value_or(true)) {
-      warnings.push_back("W-TOKENIZER: " + path + ": its tokenizer.json differs from that of " +
-                         models[0].source->path() + ", whose token ids are used");
+      warnings.push_back(
+          "W-TOKENIZER: " + path + ": its " + tokenizer_file_name(model.source->text_files()) +
+          " differs from that of " + models[0].source->path() + ", whose token ids are used");
     }
   }
   return warnings;
@@ -52,15 +56,17 @@ std::vector<std::string> text_warnings(std::span<const EvaluatedModel> models,
                                        const std::string& text_sha256) {
   std::vector<std::string> warnings;
   const std::vector<int32_t> bos = bos_tokens(models[0]);
-  if (!bos.empty() && std::find(bos.begin(), bos.end(), windows.ids[0]) == bos.end()) {
+  const bool pairs = !windows.sources.empty();  // no text begins with what the decoder reads first
+  if (!pairs && !bos.empty() && std::find(bos.begin(), bos.end(), windows.ids[0]) == bos.end()) {
     warnings.push_back("W-BOS: " + path + ": the token ids do not start with token " +
                        std::to_string(bos[0]) +
                        ", which config.json names as the beginning of a text");
   }
   for (const EvaluatedModel& model : models) {
     const std::string& name = model.source->path();
-    if (windows.length > model.graph.max_positions && model.graph.max_positions > 0) {
-      warnings.push_back("W-CTX: " + name + ": windows of " + std::to_string(windows.length) +
+    const int64_t length = std::max(windows.length, windows.sources.longest());
+    if (length > model.graph.max_positions && model.graph.max_positions > 0) {
+      warnings.push_back("W-CTX: " + name + ": windows of " + std::to_string(length) +
                          " tokens exceed the " + std::to_string(model.graph.max_positions) +
                          " positions of config.json");
     }

@@ -16,7 +16,8 @@
 
 namespace pare {
 
-/// Whether the contents of both tokenizer.json are equal; absent where a model has none.
+/// Whether the contents of both tokenizers' main files are equal (tokenizer.json, or what
+/// open_tokenizer would read); absent where a model has none or they are of two kinds.
 std::optional<bool> same_tokenizer(const EvaluatedModel& a, const EvaluatedModel& b);
 
 /// What is odd about the models whatever they are measured on: W-UNUSED, W-TOKENIZER. Token ids

@@ -217,8 +217,11 @@ std::vector<TokenScores> score_windows(std::span<const EvaluatedModel> models,
   const MemoryPlan& plan = setup.plan;
   const TokenWindows& windows = text.windows;
   std::vector<TokenScores> scores = allocate_scores(models.size(), text.scores());
-  LockstepRunner runner(models, {.length = windows.length, .precision = setup.precision}, pool,
-                        meter);
+  LockstepRunner runner(models,
+                        {.length = windows.length,
+                         .source_length = windows.sources.longest(),
+                         .precision = setup.precision},
+                        pool, meter);
   const int64_t passes = plan.passes();
   const auto windows_of = [&](int64_t pass) {
     return std::min(plan.windows_per_pass, windows.count - pass * plan.windows_per_pass);
@@ -252,7 +255,6 @@ std::vector<TokenScores> score_windows(std::span<const EvaluatedModel> models,
 
   BaselineStates baseline(models[0], setup, windows.length);
   std::vector<ScoreScratch> scratch(pool.size());
-  const auto length = static_cast<size_t>(windows.length);
   for (int64_t pass = 0; pass < passes; ++pass) {
     if (pass < at[0]) {
       meter.advance(pass_cost(pass));
@@ -264,9 +266,7 @@ std::vector<TokenScores> score_windows(std::span<const EvaluatedModel> models,
     if (at[1] == 0) at[2] = baseline.load(first, count, hidden[0]) ? 1 : 0;
     const bool known = at[2] != 0;
     runner.run(
-        std::span<const int32_t>(windows.ids)
-            .subspan(static_cast<size_t>(first) * length, static_cast<size_t>(count) * length),
-        prefix, hidden,
+        windows, first, count, prefix, hidden,
         {.first = static_cast<size_t>(at[1]), .has_first = known, .after = [&](size_t layer) {
            at[1] = static_cast<int64_t>(layer) + 1;
            save();

@@ -7,6 +7,7 @@
 #include "eval/perplexity.h"
 #include "eval/token_class.h"
 #include "pare/error.h"
+#include "tokenizer/open_tokenizer.h"
 
 namespace pare {
 namespace {
@@ -99,16 +100,26 @@ PerplexityTask prepare_perplexity_task(const std::string& name,
                                        int64_t threads) {
   PerplexityTask task;
   task.name = name;
-  task.text = read_perplexity_text(name, options, models[0]);
+  EvaluateOptions sized = options;
+  sized.ctx = perplexity_ctx(name, options, models);
+  task.text = read_perplexity_text(name, sized, models[0]);
+  const int64_t usual = usual_ctx(name);
+  if (options.ctx == 0 && sized.ctx < usual) {
+    task.warnings.push_back("W-CTX: windows of " + std::to_string(sized.ctx) +
+                            " tokens instead of " + std::to_string(usual) +
+                            ", which is usual for " + name +
+                            ": there are no more learned positions");
+  }
   const TokenWindows& windows = task.text.scored.windows;
   task.plan = plan_memory(models, heads, precision,
                           {.windows = windows.count,
                            .length = windows.length,
+                           .source_length = windows.sources.longest(),
                            .threads = threads,
                            .text_tokens = task.text.text_tokens},
                           options.max_memory);
   // Without a tokenizer token ids mean nothing; one that is of no use takes nothing but this view.
-  if (models.size() < 2 || !models[0].source->text_files().contains("tokenizer.json")) return task;
+  if (models.size() < 2 || tokenizer_file_name(models[0].source->text_files()).empty()) return task;
   try {
     task.classes = classes_of_scores(load_tokenizer(*models[0].source), task.text.scored);
   } catch (const Error& error) {

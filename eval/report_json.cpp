@@ -181,12 +181,14 @@ std::string to_json(std::span<const EvaluateReport> reports, bool timings) {
 }
 
 std::string to_json(const VerifyReport& report) {
-  return dump({{"schema", "pare.verify/1"},
+  Json json = {{"schema", "pare.verify/1"},
                {"precision", report.precision},
                {"max_abs", report.max_abs},
                {"rel_l2", report.rel_l2},
                {"argmax_agreement", report.argmax_agreement},
-               {"positions", report.positions}});
+               {"positions", report.positions}};
+  if (!report.note.empty()) json["note"] = report.note;
+  return dump(json);
 }
 
 }  // namespace pare

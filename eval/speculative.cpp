@@ -163,15 +163,11 @@ std::vector<PairScores> score_pairs(std::span<const EvaluatedModel> models,
 
   std::vector<std::vector<ModelRows>> rows(pool.size());
   std::vector<std::vector<float>> hidden;
-  const auto length = static_cast<size_t>(windows.length);
   for (int64_t pass = 0; pass < passes; ++pass) {
     const int64_t first = pass * plan.windows_per_pass;
     const int64_t count = windows_of(pass);
     const std::string prefix = pass_prefix(pass + 1, passes);
-    runner.run(
-        std::span<const int32_t>(windows.ids)
-            .subspan(static_cast<size_t>(first) * length, static_cast<size_t>(count) * length),
-        prefix, hidden);
+    runner.run(windows, first, count, prefix, hidden);
     meter.phase("evaluate", prefix + "output head");
     const PairScorer scorer(models, pairs, windows, setup, scores);
     for_each_window(

@@ -37,7 +37,7 @@ size_t TokenClasses::of(int32_t id) {
   if (known_.empty()) known_.assign(static_cast<size_t>(tokenizer_.vocab_size()), -1);
   int8_t& known = known_[static_cast<size_t>(id)];
   if (known < 0) {
-    known = static_cast<int8_t>(token_class(tokenizer_.decode({id}, /*skip_special_tokens=*/true)));
+    known = static_cast<int8_t>(token_class(tokenizer_.token_text(id)));
   }
   return static_cast<size_t>(known);
 }

@@ -1,6 +1,7 @@
 // From config.json to a ModelGraph, for every architecture that pare knows.
 //
-// To add one: write a file in model/architectures/ and a line in architectures.cpp.
+// known_architectures() in pare/architectures.h lists them. To add one: write a file in
+// model/architectures/ and a line in architectures.cpp.
 #pragma once
 
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "formats/weight_source.h"
 #include "model/block_graph.h"
+#include "pare/architectures.h"
 
 namespace pare {
 
@@ -19,12 +21,5 @@ ModelGraph describe_model(const std::string& config_json, const std::string& ori
 /// Throws Error(kInputMalformed) naming file and tensor. Returns names of tensors that the graph
 /// does not use.
 std::vector<std::string> check_tensors(const ModelGraph& graph, const WeightSource& source);
-
-/// Names of config.json's "architectures" that describe_model() accepts, with a remark each.
-struct ArchitectureInfo {
-  std::string name;
-  std::string remark;
-};
-std::vector<ArchitectureInfo> known_architectures();
 
 }  // namespace pare

@@ -1,12 +1,17 @@
 // Runs one block of a model over whole sequences.
 //
 //   BlockWeights weights = load_block(graph.blocks[3], source, Precision::kBf16);
+//   PositionTables positions(sequence_length);
 //   BlockRunner runner(graph.blocks[3], weights, positions, Precision::kBf16);
-//   BlockWorkspace workspace(graph.blocks[3], sequence_length, Precision::kBf16);
+//   BlockWorkspace workspace(graph.blocks[3], {.length = sequence_length}, Precision::kBf16);
 //   runner.run(hidden, tokens, workspace, {});
 //
-// A sequence runs on one thread, in chunks of tokens, in order; different sequences may run on
-// different threads, each with its workspace. Nothing in a sequence depends on other sequences.
+// A sequence runs on one thread, in chunks of tokens, in order (all at once where every token sees
+// all others); different sequences may run on different threads, each with its workspace. Nothing
+// in a sequence depends on other sequences.
+//
+// In a block with experts run() stops before them and leaves their tokens in an ExpertRows; when
+// the experts have run over the tokens of all sequences (run_experts()), finish() does the rest.
 #pragma once
 
 #include <cstdint>
@@ -16,42 +21,27 @@
 #include <utility>
 #include <vector>
 
-#include "formats/weight_source.h"
 #include "kernels/attention.h"
 #include "model/block_graph.h"
+#include "model/block_weights.h"
+#include "model/expert_rows.h"
 #include "model/linear.h"
-#include "model/rotary_tables.h"
+#include "model/position_tables.h"
+#include "model/sequence_state.h"
+#include "model/value_buffers.h"
 
 namespace pare {
 
-/// Parameters of one block, by index into BlockGraph::ops.
-struct BlockWeights {
-  std::vector<Linear> linears;
-  std::vector<std::vector<float>> norms;
-};
-
-/// Reads and packs the block's tensors. The mapped pages are released again.
-BlockWeights load_block(const BlockGraph& block, const WeightSource& source, Precision precision);
-
-/// The linear of one op of the block, packed. Does not release the mapped pages.
-Linear load_linear(const BlockGraph& block, const Op& op, const WeightSource& source,
-                   Precision precision);
-
-/// One norm weight or bias as float; checks that it is finite (Error(kNonFinite) names it).
-std::vector<float> load_vector(const WeightSource& source, const std::string& name);
-
-/// Names of the tensors of a block.
-std::vector<std::string> block_tensors(const BlockGraph& block);
-
 /// Tokens in a row, and the position of the first. They attend to each other, causally, and to what
-/// is in the cache before that position; what was there from that position on is forgotten.
+/// the workspace's state holds before that position; what was there from that position on is
+/// forgotten.
 struct Segment {
   int64_t rows = 0;
   int64_t position = 0;
 };
 
 /// Sees the input of each group of linears: (value number, index of the first row among the rows
-/// that run() was given, rows, x [rows, width]).
+/// that run() was given, rows, x [rows, width]). For the encoder's output, its rows.
 using InputObserver = std::function<void(int value, int64_t first, int64_t rows, const float* x)>;
 
 /// Sees the output of each linear and may change it, before anything reads it: (index into
@@ -61,74 +51,110 @@ using OutputEditor = std::function<void(size_t op, int64_t rows, const float* x,
 /// Tokens that run through a block together; chosen so that activations stay in the cache.
 inline constexpr int64_t kChunkTokens = 256;
 
+struct WorkspaceSize {
+  int64_t length = 0;         ///< Positions are below it.
+  int64_t rows = 0;           ///< In one run, of maybe several segments; 0: `length`
+  int64_t memory_length = 0;  ///< Tokens of the encoder's output.
+};
+
 class BlockWorkspace {
  public:
-  /// For positions below `sequence_length`, and as many rows in a run.
-  BlockWorkspace(const BlockGraph& block, int64_t sequence_length, Precision precision)
-      : BlockWorkspace(block, sequence_length, sequence_length, precision) {}
-  /// The same for runs of up to `max_rows` rows, which may be segments of several sequences.
-  BlockWorkspace(const BlockGraph& block, int64_t sequence_length, int64_t max_rows,
-                 Precision precision);
+  BlockWorkspace(const BlockGraph& block, const WorkspaceSize& size, Precision precision);
 
-  /// Keys and values of the sequence that ran last.
-  KeyValueCache& cache() noexcept { return cache_; }
+  /// What the block keeps of the sequence that ran last.
+  SequenceState& state() noexcept { return state_; }
 
   /// What was clamped since the last call.
   ClampCount take_clamps() { return std::exchange(input_.clamps, {}); }
 
+  /// Bytes that one takes.
+  static int64_t memory_bytes(const BlockGraph& block, const WorkspaceSize& size,
+                              Precision precision);
+
  private:
   friend class BlockRunner;
-  std::vector<std::vector<float>> values_;  // by value number; 0 is not used
-  KeyValueCache cache_;
+  std::vector<std::vector<float>> buffers_;  // by buffer number; 0 is not used
+  SequenceState state_;
   AttentionScratch attention_;
   LinearInput input_;
+  LinearInput adapter_input_;
+  std::vector<float> adapter_low_;  // [padded rows, rank]
+  std::vector<float> adapter_out_;  // [padded rows, out]
+};
+
+/// One sequence, or segments of one, on the way through a block.
+struct SequenceRun {
+  float* hidden = nullptr;  ///< [rows of all segments, hidden size], in place.
+  std::span<const Segment> segments;
+  const float* memory = nullptr;  ///< The encoder's output, [memory_rows, width].
+  int64_t memory_rows = 0;
+  ExpertRows* experts = nullptr;  ///< Where the block has some.
+  int64_t first_row = 0;          ///< Of this sequence in `experts`.
+};
+
+/// What looks on, or steps in; either may be empty.
+struct RunHooks {
+  InputObserver observer;
+  OutputEditor editor;
 };
 
 class BlockRunner {
  public:
-  /// Keeps references: graph, weights and table must outlive it.
-  BlockRunner(const BlockGraph& block, const BlockWeights& weights, const RotaryTable& rotary,
+  /// Keeps references: graph, weights and tables must outlive it.
+  BlockRunner(const BlockGraph& block, const BlockWeights& weights, PositionTables& positions,
               Precision precision);
 
-  /// A sequence from its beginning: hidden [tokens, hidden_size], in place. `observer` may be
-  /// empty.
+  const BlockGraph& block() const noexcept { return block_; }
+  bool has_experts() const noexcept { return experts_op_ < block_.ops.size(); }
+
+  /// The whole block, or all before its experts. Segments run one after the other, packed into
+  /// blocks of rows. So one sequence can branch: a common beginning, then its continuations, each
+  /// at the position where the beginning ends. The first one goes on with what workspace.state()
+  /// holds. REQUIRES: no segment leaves a gap of positions.
+  void run(const SequenceRun& sequence, BlockWorkspace& workspace, const RunHooks& hooks) const;
+
+  /// What follows the experts. REQUIRES: run() and run_experts() came before.
+  void finish(const SequenceRun& sequence, BlockWorkspace& workspace, const RunHooks& hooks) const;
+
+  /// A sequence from its beginning through a block without experts, hidden [tokens, hidden_size] in
+  /// place. `observer` may be empty.
   void run(float* hidden, int64_t tokens, BlockWorkspace& workspace,
            const InputObserver& observer) const;
 
-  /// Segments one after the other, hidden [rows of all, hidden_size] in place, packed into blocks
-  /// of rows. So one sequence can branch: a common beginning, then its continuations, each at the
-  /// position where the beginning ends. The first one goes on with what workspace.cache() holds.
-  /// REQUIRES: no segment leaves a gap of positions in the cache.
-  void run(float* hidden, std::span<const Segment> segments, BlockWorkspace& workspace,
-           const InputObserver& observer) const;
-
-  /// A sequence from its beginning, as above, with what `editor` makes of the linears' outputs.
-  void run_edited(float* hidden, int64_t tokens, BlockWorkspace& workspace,
-                  const OutputEditor& editor) const;
+  /// Rows of their own, x [rows, hidden size] (which is written over), through a block without
+  /// attention: out [rows, width of the output], which may differ from the hidden size. At most
+  /// kChunkTokens rows.
+  void apply(float* x, int64_t rows, BlockWorkspace& workspace, float* out) const;
 
  private:
-  struct Hooks {
-    const InputObserver& observer;
-    const OutputEditor& editor;
+  struct Chunk;
+  struct Piece;
+  struct ScanRows {
+    const float *x, *dt, *b, *c;
+    float* out;
+    int64_t count;
   };
-  void run_segments(float* hidden, std::span<const Segment> segments, BlockWorkspace& workspace,
-                    const Hooks& hooks) const;
-  void run_chunk(float* hidden, int64_t first, std::span<const Segment> pieces,
-                 BlockWorkspace& workspace, const Hooks& hooks) const;
-
-  struct AttentionValues {
-    const float* q = nullptr;
-    const float* k = nullptr;
-    const float* v = nullptr;
-    float* out = nullptr;
-  };
-  void attend(std::span<const Segment> pieces, AttentionValues values,
-              BlockWorkspace& workspace) const;
+  void run_memory(const SequenceRun& sequence, BlockWorkspace& workspace,
+                  const RunHooks& hooks) const;
+  void run_ops(size_t begin, size_t end, Chunk& chunk) const;
+  void run_op(size_t index, Chunk& chunk) const;
+  void run_norm(size_t index, Chunk& chunk) const;
+  void run_linear(size_t index, Chunk& chunk) const;
+  void run_adapter(size_t index, Chunk& chunk) const;
+  void run_rotary(const Op& op, Chunk& chunk) const;
+  void run_attention(size_t index, Chunk& chunk) const;
+  void run_over_time(size_t index, Chunk& chunk) const;
+  void run_scan(size_t index, const ScanRows& rows, std::span<float> state) const;
+  void leave_output(Chunk& chunk) const;
 
   const BlockGraph& block_;
   const BlockWeights& weights_;
-  const RotaryTable& rotary_;
-  Attention attention_;
+  BufferPlan buffers_;
+  std::vector<bool> memory_side_;
+  size_t experts_op_;
+  std::vector<const RotaryTable*> rotary_;  // by index into BlockGraph::rotaries
+  std::vector<AttentionTerms> terms_;       // by index into BlockGraph::attentions
+  std::vector<Attention> attention_;
 };
 
 }  // namespace pare

@@ -7,66 +7,111 @@
 namespace pare {
 namespace {
 
-// The op that writes a value; values other than the residual stream are written once, rotary
-// embedding (in place) aside.
 std::optional<size_t> writer_of(const BlockGraph& block, int value) {
   for (size_t i = 0; i < block.ops.size(); ++i) {
-    const Op& op = block.ops[i];
-    if (op.output == value && op.kind != OpKind::kRotary && op.kind != OpKind::kAddResidual) {
-      return i;
-    }
+    if (block.ops[i].output == value) return i;
   }
   return std::nullopt;
 }
 
-int64_t reader_count(const BlockGraph& block, int value) {
-  return std::count_if(block.ops.begin(), block.ops.end(), [&](const Op& op) {
-    return std::find(op.inputs.begin(), op.inputs.end(), value) != op.inputs.end();
-  });
+std::vector<size_t> readers_of(const BlockGraph& block, int value) {
+  std::vector<size_t> readers;
+  for (size_t i = 0; i < block.ops.size(); ++i) {
+    const std::vector<int>& inputs = block.ops[i].inputs;
+    if (std::find(inputs.begin(), inputs.end(), value) != inputs.end()) readers.push_back(i);
+  }
+  return readers;
 }
 
-// The linear behind `value`, if nobody but one op reads it and so its rows can be rescaled.
-std::optional<size_t> private_linear(const BlockGraph& block, int value) {
-  const std::optional<size_t> writer = writer_of(block, value);
-  if (!writer || block.ops[*writer].kind != OpKind::kLinear) return std::nullopt;
-  if (reader_count(block, value) != 1) return std::nullopt;
-  return writer;
+// Whether nobody but the reader sees `channels` of `value`: others may look at other channels.
+bool is_private(const BlockGraph& block, int value, size_t reader,
+                const std::vector<int32_t>& channels) {
+  if (value == block.output) return false;
+  std::vector<bool> used(static_cast<size_t>(block.width(value)), false);
+  for (const int32_t channel : channels) used[static_cast<size_t>(channel)] = true;
+  for (const size_t other : readers_of(block, value)) {
+    if (other == reader) continue;
+    const Op& op = block.ops[other];
+    if (op.kind != OpKind::kSlice) return false;
+    for (int64_t channel = 0; channel < block.width(op.output); ++channel) {
+      if (used[static_cast<size_t>(op.slice.source(channel))]) return false;
+    }
+  }
+  return true;
+}
+
+// Channel of the values of attention behind each channel of its output.
+std::vector<int32_t> value_channels(const AttentionShape& shape) {
+  const int64_t repeat = shape.heads / shape.kv_heads;
+  std::vector<int32_t> channels;
+  for (int64_t head = 0; head < shape.heads; ++head) {
+    for (int64_t channel = 0; channel < shape.value_width(); ++channel) {
+      channels.push_back(static_cast<int32_t>(head / repeat * shape.value_width() + channel));
+    }
+  }
+  return channels;
+}
+
+// One step back through an operation that keeps scales: the input that carries them, and the
+// channel of it behind each channel of the output. −1 where there is none.
+struct Step {
+  int input = -1;
+  std::vector<int32_t> channel;
+};
+
+Step step_back(const BlockGraph& block, const Op& op) {
+  const auto identity = [&] {
+    std::vector<int32_t> channels(static_cast<size_t>(block.width(op.output)));
+    std::iota(channels.begin(), channels.end(), 0);
+    return channels;
+  };
+  switch (op.kind) {
+    case OpKind::kSlice: {
+      std::vector<int32_t> channels = identity();
+      for (int32_t& channel : channels) channel = static_cast<int32_t>(op.slice.source(channel));
+      return {op.inputs[0], std::move(channels)};
+    }
+    case OpKind::kGatedActivation:
+      if (op.activation == Activation::kClampedSwiglu) return {};
+      return {op.inputs[1], identity()};
+    case OpKind::kActivation:
+      if (op.activation != Activation::kRelu) return {};
+      return {op.inputs[0], identity()};
+    case OpKind::kAttention:
+      return {op.inputs[2], value_channels(block.attentions[static_cast<size_t>(op.detail)].shape)};
+    default:
+      return {};
+  }
+}
+
+// Back from the group's input to rows of a linear that nobody else needs.
+void find_linear(const BlockGraph& block, size_t writer, InputGroup& group) {
+  std::vector<int32_t> channel(static_cast<size_t>(group.in_features));
+  std::iota(channel.begin(), channel.end(), 0);
+  while (block.ops[writer].kind != OpKind::kLinear) {
+    const Step step = step_back(block, block.ops[writer]);
+    if (step.input < 0) return;
+    for (int32_t& c : channel) c = step.channel[static_cast<size_t>(c)];
+    if (!is_private(block, step.input, writer, channel)) return;
+    const std::optional<size_t> before = writer_of(block, step.input);
+    if (!before) return;
+    writer = *before;
+  }
+  group.producer = Producer::kLinear;
+  group.producer_op = writer;
+  group.producer_row = std::move(channel);
 }
 
 void find_producer(const BlockGraph& block, InputGroup& group) {
   const std::optional<size_t> writer = writer_of(block, group.value);
-  if (!writer) return;
+  if (!writer || group.value == block.output) return;
   // Somebody else than these linears reads the value too: it cannot be rescaled in place.
-  if (reader_count(block, group.value) != static_cast<int64_t>(group.linears.size())) return;
+  if (readers_of(block, group.value).size() != group.linears.size()) return;
   const Op& op = block.ops[*writer];
-  if (op.kind == OpKind::kRmsNorm) {
-    group.producer = Producer::kNorm;
-    group.producer_op = *writer;
-    return;
-  }
-  if (op.kind == OpKind::kGatedActivation) {
-    if (const auto up = private_linear(block, op.inputs[1])) {
-      group.producer = Producer::kLinear;
-      group.producer_op = *up;
-      group.producer_row.resize(static_cast<size_t>(group.in_features));
-      std::iota(group.producer_row.begin(), group.producer_row.end(), 0);
-    }
-    return;
-  }
-  if (op.kind == OpKind::kAttention) {
-    if (const auto v = private_linear(block, op.inputs[2])) {
-      group.producer = Producer::kLinear;
-      group.producer_op = *v;
-      const AttentionShape& shape = block.attention;
-      const int64_t repeat = shape.heads / shape.kv_heads;
-      for (int64_t head = 0; head < shape.heads; ++head) {
-        for (int64_t channel = 0; channel < shape.head_dim; ++channel) {
-          group.producer_row.push_back(
-              static_cast<int32_t>(head / repeat * shape.head_dim + channel));
-        }
-      }
-    }
-  }
+  if (op.kind != OpKind::kNorm) return find_linear(block, *writer, group);
+  if (!op.norm.weight || op.norm.width > 0) return;
+  group.producer = Producer::kNorm;
+  group.producer_op = *writer;
 }
 
 }  // namespace

@@ -13,9 +13,9 @@ namespace pare {
 /// Who can divide the shared input by a scale without changing anything else.
 enum class Producer : uint8_t {
   kNone,    ///< Nobody: the scale has to be stored and applied to the input.
-  kNorm,    ///< The weight of the norm that makes the input, channel by channel.
-  kLinear,  ///< Rows of an earlier linear, through an operation that keeps scales (the values of
-            ///< attention, the ungated half of a gated activation).
+  kNorm,    ///< Weight and bias of the norm that makes the input, channel by channel.
+  kLinear,  ///< Rows of an earlier linear, through operations that keep scales (the values of
+            ///< attention, the ungated half of a gated activation, ReLU, parts of a fused linear).
 };
 
 struct InputGroup {

@@ -178,7 +178,10 @@ void Linear::multiply(LinearInput& input, float* y) const {
   const int64_t out = out_features();
   const auto width = static_cast<size_t>(out);
   if (precision_ == Precision::kF32) {
-    matrix_.multiply_f32(input.f32.data(), input.rows, y);
+    const int64_t together = rows_apart_ ? 1 : input.rows;
+    for (int64_t row = 0; row < input.rows; row += together) {
+      matrix_.multiply_f32(input.f32.data() + row * in_features(), together, y + row * out);
+    }
   } else if (format_.integer) {
     input.sums.resize(static_cast<size_t>(padded_rows(input.rows) * out));
     matrix_.multiply_int8(input.int8.data(), input.rows, input.sums.data(), input.scratch);

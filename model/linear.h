@@ -72,6 +72,7 @@ class Linear {
                            Precision precision);
 
   const InputFormat& input_format() const noexcept { return format_; }
+  Precision precision() const noexcept { return precision_; }
 
   /// Rounds x [rows, in] as this layer wants it. Layers with an equal input_format() and the same
   /// precision may then use `input` too. Throws Error(kNonFinite) where NaN or infinity would be
@@ -80,6 +81,11 @@ class Linear {
 
   /// y [padded_rows(rows), out] from a prepared input; rows beyond input.rows are meaningless.
   void multiply(LinearInput& input, float* y) const;
+
+  /// From now on each row is multiplied by itself: a fast product may sum in another order when
+  /// there are more rows, and where little decides much, as in routers, not even the last digit
+  /// may depend on that. For FP32 only.
+  void multiply_rows_apart() noexcept { rows_apart_ = true; }
 
   int64_t out_features() const noexcept { return matrix_.out_features(); }
   int64_t in_features() const noexcept { return matrix_.in_features(); }
@@ -93,6 +99,7 @@ class Linear {
   std::vector<float> output_scale_;  // [1] or [out], times the row scale of the input; or empty
   std::vector<float> bias_;
   PackedMatrix matrix_;
+  bool rows_apart_ = false;
 };
 
 }  // namespace pare

@@ -6,6 +6,7 @@
 
 #include "kernels/codec.h"
 #include "kernels/sgemm.h"
+#include "model/block_parameters.h"
 #include "pare/error.h"
 #include "pipeline/input_sharing.h"
 #include "quant/clip_search.h"
@@ -297,6 +298,17 @@ void keep_linear(const WorkingLinear& linear, const WeightSource& source, Compre
   result.layers.push_back(std::move(report));
 }
 
+// Convolutions, scans, sinks, tables: what no algorithm touches.
+void copy_others(const BlockGraph& block, const WeightSource& source, CompressedBlock& result) {
+  for (const Parameter& parameter : block_parameters(block)) {
+    if (parameter.op < block.ops.size()) {
+      const OpKind kind = block.ops[parameter.op].kind;
+      if (kind == OpKind::kNorm || kind == OpKind::kLinear) continue;
+    }
+    if (parameter.owned) result.dense.push_back(copy_dense(source, parameter.name));
+  }
+}
+
 }  // namespace
 
 CompressedBlock compress_block(const BlockGraph& block, const WeightSource& source,
@@ -313,19 +325,28 @@ CompressedBlock compress_block(const BlockGraph& block, const WeightSource& sour
       }
     }
   }
+  const auto store = [&](const std::string& name, DType dtype, const std::vector<float>& values) {
+    if (values.empty()) return;
+    result.dense.push_back(
+        {name, dtype, {static_cast<int64_t>(values.size())}, encode_values(values, dtype)});
+  };
   for (const auto& [index, norm] : working.norms) {
-    result.dense.push_back({block.full_name(block.ops[index]) + ".weight",
-                            norm.dtype,
-                            {static_cast<int64_t>(norm.weight.size())},
-                            encode_values(norm.weight, norm.dtype)});
+    const std::string name = block.full_name(block.ops[index]);
+    store(name + ".weight", norm.dtype, norm.weight);
+    store(name + ".bias", norm.bias_dtype, norm.bias);
   }
   for (const auto& [index, linear] : working.linears) {
-    if (linear.bias.empty()) continue;
-    result.dense.push_back({linear.name + ".bias",
-                            linear.bias_dtype,
-                            {static_cast<int64_t>(linear.bias.size())},
-                            encode_values(linear.bias, linear.bias_dtype)});
+    store(linear.name + ".bias", linear.bias_dtype, linear.bias);
+    const auto store_factor = [&](const char* suffix, Shape shape,
+                                  const std::vector<float>& values) {
+      if (values.empty()) return;
+      result.dense.push_back({linear.name + suffix, DType::kF32, std::move(shape),
+                              encode_values(values, DType::kF32)});
+    };
+    store_factor(".lora_A.weight", {linear.adapter_rank, linear.in_features}, linear.lora_a);
+    store_factor(".lora_B.weight", {linear.out_features, linear.adapter_rank}, linear.lora_b);
   }
+  copy_others(block, source, result);
   source.release(block_tensors(block));
   return result;
 }

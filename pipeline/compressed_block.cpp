@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "model/block_parameters.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -25,6 +26,28 @@ const DenseTensor& require_dense(const CompressedBlock& tensors, const std::stri
   if (tensor == nullptr) throw Error(ErrorCode::kInternal, "block misses \"" + name + "\"");
   return *tensor;
 }
+
+// What was compressed, and where that has nothing, what was there before.
+class CompressedLookup : public TensorLookup {
+ public:
+  CompressedLookup(const CompressedBlock& tensors, const WeightSource& source)
+      : tensors_(tensors), source_(source) {}
+  bool is_compressed(const std::string& name) const override {
+    return find_compressed(tensors_, name) != nullptr;
+  }
+  TensorView dense(const std::string& name) const override {
+    const DenseTensor* tensor = find_dense(tensors_, name);
+    return tensor == nullptr ? source_.dense(name) : tensor->view();
+  }
+  CompressedWeight compressed(const std::string& name) const override {
+    return *find_compressed(tensors_, name);
+  }
+  std::string file_of(const std::string& name) const override { return source_.file_of(name); }
+
+ private:
+  const CompressedBlock& tensors_;
+  const WeightSource& source_;
+};
 
 }  // namespace
 
@@ -58,27 +81,8 @@ void write_block(const BlockGraph& block, const CompressedBlock& tensors,
 }
 
 BlockWeights make_block_weights(const BlockGraph& block, const CompressedBlock& tensors,
-                                Precision precision) {
-  BlockWeights weights;
-  weights.linears.resize(block.ops.size());
-  weights.norms.resize(block.ops.size());
-  for (size_t i = 0; i < block.ops.size(); ++i) {
-    const Op& op = block.ops[i];
-    const std::string name = block.full_name(op);
-    if (op.kind == OpKind::kRmsNorm) {
-      weights.norms[i] = to_f32(require_dense(tensors, name + ".weight").view(), name);
-    }
-    if (op.kind != OpKind::kLinear) continue;
-    std::vector<float> bias;
-    if (op.bias) bias = to_f32(require_dense(tensors, name + ".bias").view(), name);
-    if (const CompressedWeight* weight = find_compressed(tensors, name + ".weight")) {
-      weights.linears[i] = Linear::compressed(*weight, std::move(bias), precision);
-    } else {
-      weights.linears[i] = Linear::dense(require_dense(tensors, name + ".weight").view(), name,
-                                         std::move(bias), precision);
-    }
-  }
-  return weights;
+                                const WeightSource& source, Precision precision) {
+  return load_block(block, CompressedLookup(tensors, source), precision);
 }
 
 CompressedBlock read_block(const BlockGraph& block, const WeightSource& source) {

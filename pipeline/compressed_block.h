@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,14 +37,15 @@ struct CompressedBlock {
   std::vector<std::pair<std::string, CompressedWeight>> compressed;  ///< "….weight"
   std::vector<LayerReport> layers;
   std::vector<std::string> warnings;
+  std::optional<ExpertReport> expert;  ///< Where the block is an expert that was calibrated.
 };
 
 /// Writes the tensors of a block in the order of its operations.
 void write_block(const BlockGraph& block, const CompressedBlock& tensors, CheckpointWriter& writer);
 
-/// The block ready to run.
+/// The block ready to run. What belongs to another block comes from `source`.
 BlockWeights make_block_weights(const BlockGraph& block, const CompressedBlock& tensors,
-                                Precision precision);
+                                const WeightSource& source, Precision precision);
 
 /// Reads a block back from a checkpoint that holds it (without the reports).
 CompressedBlock read_block(const BlockGraph& block, const WeightSource& source);

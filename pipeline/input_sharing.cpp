@@ -21,19 +21,37 @@ WorkingLinear load_linear(const BlockGraph& block, const Op& op, const WeightSou
   linear.plan = plan.linear(linear.name);
   linear.out_features = block.out_features(op);
   linear.in_features = block.in_features(op);
-  linear.weight = to_f32(source.dense(linear.name + ".weight"), linear.name);
+  linear.weight = load_dense_weight(block, op, source.dense(linear.name + ".weight"));
   if (!std::isfinite(absmax(linear.weight))) {
     throw Error(ErrorCode::kNonFinite, source.file_of(linear.name + ".weight") + ": tensor \"" +
                                            linear.name + ".weight\" holds NaN or infinity");
   }
-  if (op.bias) {
+  if (op.linear.bias) {
     linear.bias = load_vector(source, linear.name + ".bias");
-    linear.bias_dtype = source.dense(linear.name + ".bias").dtype;
+    linear.bias_dtype = source.dtype(linear.name + ".bias");
+  }
+  linear.adapter_rank = op.linear.adapter_rank;
+  if (linear.adapter_rank > 0) {
+    linear.lora_a = load_vector(source, linear.name + ".lora_A.weight");
+    linear.lora_b = load_vector(source, linear.name + ".lora_B.weight");
   }
   if (linear.plan.sparsity == SparsityMethod::kMagnitude) {
     linear.keep = magnitude_mask(linear.weight, linear.out_features, linear.in_features, pool);
   }
   return linear;
+}
+
+WorkingNorm load_norm(const BlockGraph& block, const Op& op, const WeightSource& source) {
+  const std::string name = block.full_name(op);
+  WorkingNorm norm;
+  norm.dtype = source.dtype(name + ".weight");
+  norm.weight_offset = op.norm.weight_offset;
+  norm.weight = load_vector(source, name + ".weight");
+  if (op.norm.bias) {
+    norm.bias_dtype = source.dtype(name + ".bias");
+    norm.bias = load_vector(source, name + ".bias");
+  }
+  return norm;
 }
 
 void check_finite(const InputStatistics& statistics, const std::string& names) {
@@ -63,7 +81,14 @@ std::vector<SharingSet> split_by_plan(const InputGroup& group, const WorkingBloc
 // Channels that one row of the producer feeds, numbered from 0.
 std::vector<int32_t> tied_channels(const InputGroup& group, bool absorbed) {
   if (!absorbed || group.producer != Producer::kLinear) return {};
-  return group.producer_row;
+  // Rows of a fused linear begin anywhere.
+  std::map<int32_t, int32_t> number_of_row;
+  std::vector<int32_t> channels;
+  for (const int32_t row : group.producer_row) {
+    const auto next = static_cast<int32_t>(number_of_row.size());
+    channels.push_back(number_of_row.try_emplace(row, next).first->second);
+  }
+  return channels;
 }
 
 InputScaling search_scaling(const SharingSet& set, const JobPlan& plan,
@@ -101,17 +126,21 @@ InputScaling search_scaling(const SharingSet& set, const JobPlan& plan,
 // scale that this amounts to: the linears are multiplied by exactly that, so that rounding the norm
 // costs nothing.
 std::vector<float> absorb_in_norm(WorkingNorm& norm, const std::vector<float>& scale) {
+  const float offset = norm.weight_offset;
   std::vector<float> divided(scale.size());
-  for (size_t i = 0; i < scale.size(); ++i) divided[i] = norm.weight[i] / scale[i];
+  for (size_t i = 0; i < scale.size(); ++i) {
+    divided[i] = (norm.weight[i] + offset) / scale[i] - offset;
+  }
   const DenseTensor stored{
       {}, norm.dtype, {static_cast<int64_t>(scale.size())}, encode_values(divided, norm.dtype)};
   divided = to_f32(stored.view(), "norm");
   std::vector<float> effective(scale.size(), 1.0F);
   for (size_t i = 0; i < scale.size(); ++i) {
-    const float ratio = norm.weight[i] / divided[i];
+    const float ratio = (norm.weight[i] + offset) / (divided[i] + offset);
     if (!std::isfinite(ratio) || !(ratio > 0)) continue;
     effective[i] = ratio;
     norm.weight[i] = divided[i];
+    if (!norm.bias.empty()) norm.bias[i] /= ratio;
   }
   return effective;
 }
@@ -127,14 +156,14 @@ void absorb_in_linear(WorkingLinear& producer, const InputGroup& group,
     float* values = producer.weight.data() + row * producer.in_features;
     for (int64_t i = 0; i < producer.in_features; ++i) values[i] /= divisor;
     if (!producer.bias.empty()) producer.bias[static_cast<size_t>(row)] /= divisor;
+    for (int64_t k = 0; k < producer.adapter_rank; ++k) {
+      producer.lora_b[static_cast<size_t>(row * producer.adapter_rank + k)] /= divisor;
+    }
   }
 }
 
-void multiply_columns(WorkingLinear& linear, const std::vector<float>& scale) {
-  for (int64_t row = 0; row < linear.out_features; ++row) {
-    float* values = linear.weight.data() + row * linear.in_features;
-    for (size_t i = 0; i < scale.size(); ++i) values[i] *= scale[i];
-  }
+void multiply_columns(std::vector<float>& matrix, const std::vector<float>& scale) {
+  for (size_t i = 0; i < matrix.size(); ++i) matrix[i] *= scale[i % scale.size()];
 }
 
 // Whether a row can be rescaled for free, because a scale of its own absorbs it. A row of a tensor
@@ -162,7 +191,12 @@ void scale_set(const InputGroup& group, SharingSet& set, bool whole, const JobPl
   } else if (set.absorbed) {
     absorb_in_linear(working.linears.at(group.producer_op), group, set.scale);
   }
-  for (const size_t index : set.linears) multiply_columns(working.linears.at(index), set.scale);
+  for (const size_t index : set.linears) {
+    WorkingLinear& linear = working.linears.at(index);
+    multiply_columns(linear.weight, set.scale);
+    // An adapter reads the input itself, which a stored scale does not change.
+    if (set.absorbed) multiply_columns(linear.lora_a, set.scale);
+  }
 }
 
 }  // namespace
@@ -175,9 +209,8 @@ WorkingBlock prepare_block(const BlockGraph& block, const WeightSource& source, 
     const Op& op = block.ops[i];
     if (op.kind == OpKind::kLinear) {
       working.linears[i] = load_linear(block, op, source, plan, pool);
-    } else if (op.kind == OpKind::kRmsNorm) {
-      const std::string name = block.full_name(op) + ".weight";
-      working.norms[i] = {source.dense(name).dtype, load_vector(source, name)};
+    } else if (op.kind == OpKind::kNorm && op.norm.weight) {
+      working.norms[i] = load_norm(block, op, source);
     }
   }
   for (const InputGroup& group : input_groups(block)) {

@@ -19,7 +19,10 @@ namespace pare {
 /// A norm weight while its block is worked on.
 struct WorkingNorm {
   DType dtype = DType::kBf16;
-  std::vector<float> weight;
+  float weight_offset = 0;    ///< As in NormSpec: what multiplies is the weight plus this.
+  std::vector<float> weight;  ///< As stored.
+  DType bias_dtype = DType::kBf16;
+  std::vector<float> bias;  ///< Empty: none.
 };
 
 struct WorkingLinear {
@@ -31,6 +34,9 @@ struct WorkingLinear {
   std::vector<float> bias;
   DType bias_dtype = DType::kBf16;
   std::vector<uint8_t> keep;  ///< Magnitude mask, made before any rescaling; or empty.
+  int64_t adapter_rank = 0;   ///< Of a LoRA adapter beside it, which follows absorbed scales.
+  std::vector<float> lora_a;  ///< [rank, in]
+  std::vector<float> lora_b;  ///< [out, rank]
 };
 
 /// Linears that share an input and are scaled alike.

@@ -6,6 +6,9 @@
 
 #include "calib/statistics_collector.h"
 #include "core/dtype.h"
+#include "model/block_parameters.h"
+#include "model/block_runner.h"
+#include "model/expert_rows.h"
 #include "model/input_groups.h"
 #include "pare/error.h"
 #include "pipeline/recipe_file.h"
@@ -42,6 +45,8 @@ void check_options(const QuantizeOptions& options) {
   require(options.sparsegpt_damping > 0 && options.sparsegpt_damping < 1,
           "sparsegpt_damping must be between 0 and 1");
   require(options.threads >= 0, "threads must not be negative");
+  require(options.moe_calib == "routed" || options.moe_calib == "all",
+          "moe_calib is \"" + options.moe_calib + "\"; expected routed or all");
   require(!options.resume || !options.work_dir.empty(), "resume needs a work_dir");
 }
 
@@ -141,11 +146,12 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
     rules.push_back({pattern, compile(pattern), untouched, 0});
   }
   bool any = false;
-  for (const BlockGraph& block : graph.blocks) {
+  for_each_block(graph, [&](const BlockGraph& block) {
     for (const Op& op : block.ops) {
       if (op.kind != OpKind::kLinear) continue;
       const std::string name = block.full_name(op);
-      LinearPlan linear = otherwise;
+      // Routers and the like only where somebody names them.
+      LinearPlan linear = op.linear.keep ? untouched : otherwise;
       for (Rule& rule : rules) {
         if (!std::regex_search(name, rule.pattern)) continue;
         linear = rule.plan;
@@ -162,7 +168,7 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
                                linear.format->activation != ActivationFormat::kBf16;
       plan.linears[name] = linear;
     }
-  }
+  });
   for (const Rule& rule : rules) {
     if (rule.matches == 0) {
       throw Error(ErrorCode::kUsage, "\"" + rule.text +
@@ -231,6 +237,8 @@ std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
       {"dynamic_activations", options.dynamic_activations},
       {"sparsegpt_damping", options.sparsegpt_damping},
       {"uncompressed_inputs", options.uncompressed_inputs},
+      {"moe_calib", options.moe_calib},
+      {"parse_special", options.parse_special},
       {"exclude", options.exclude},
       {"overrides", nlohmann::json::array()},
   };
@@ -280,48 +288,74 @@ int64_t batch_windows(const QuantizeOptions& options, int64_t threads) {
   return std::clamp<int64_t>(wanted, 1, options.calibration_size);
 }
 
+namespace {
+
+// What compressing the linears of a block takes, its statistics included.
+int64_t compressing_bytes(const JobPlan& plan, const BlockGraph& block, int64_t threads) {
+  const QuantizeOptions& options = plan.options;
+  int64_t weights = 0;
+  int64_t biggest = 0;
+  int64_t widest = 0;
+  int64_t split = 0;
+  std::vector<WatchedValue> watched;
+  for (const InputGroup& group : input_groups(block)) {
+    watched.push_back({group.value, group.in_features, plan.needs_gram, 0});
+    widest = std::max(widest, group.in_features);
+    split += (distinct_plans(plan, block, group) - 1) * group.in_features * group.in_features * 8;
+    for (const size_t index : group.linears) {
+      const int64_t size = block.out_features(block.ops[index]) * group.in_features;
+      weights += size;
+      biggest = std::max(biggest, size);
+    }
+  }
+  // Packed BF16 of the block twice (original, compressed), its weights in FP32, and the searches'
+  // copies of the largest linear; two working copies of the widest Gram matrix in FP32 and FP64.
+  int64_t bytes = weights * (2 + 2 + 4) + biggest * 4 * 5;
+  // Where a group is split, each further part has a Gram matrix of its own.
+  if (plan.needs_gram) bytes += widest * widest * (8 + 4 + 4 + 8) + split;
+  if (!options.calibration.empty()) {
+    const int64_t batch = batch_windows(options, threads);
+    bytes += StatisticsCollector::memory_bytes(watched, options.calibration_seqlen * batch);
+    const WorkspaceSize size{.length = options.calibration_seqlen,
+                             .memory_length = block.memory >= 0 ? options.calibration_seqlen : 0};
+    bytes += threads * (BlockWorkspace::memory_bytes(block, size, Precision::kBf16) +
+                        kChunkTokens * widest * 4) +
+             batch * options.calibration_seqlen * block.widths[0] * 4;
+  }
+  return bytes;
+}
+
+}  // namespace
+
 int64_t planned_memory(const JobPlan& plan, const ModelGraph& graph, int64_t threads) {
   const QuantizeOptions& options = plan.options;
   const bool calibrated = !options.calibration.empty();
+  const int64_t tokens = options.calibration_size * options.calibration_seqlen;
   int64_t largest = 0;
-  for (const BlockGraph& block : graph.blocks) {
-    int64_t weights = 0;
-    int64_t biggest = 0;
-    int64_t width = 0;
-    std::vector<WatchedValue> watched;
-    int64_t widest = 0;
-    int64_t split = 0;
-    for (const InputGroup& group : input_groups(block)) {
-      watched.push_back({group.value, group.in_features, plan.needs_gram});
-      widest = std::max(widest, group.in_features);
-      split += (distinct_plans(plan, block, group) - 1) * group.in_features * group.in_features * 8;
-      for (const size_t index : group.linears) {
-        const int64_t size = block.out_features(block.ops[index]) * group.in_features;
-        weights += size;
-        biggest = std::max(biggest, size);
-      }
-    }
-    for (const int64_t value : block.widths) width += value;
-    // Packed BF16 of the block twice (original, compressed), its weights in FP32, and the searches'
-    // copies of the largest linear; two working copies of the widest Gram matrix in FP32 and FP64.
-    int64_t bytes = weights * (2 + 2 + 4) + biggest * 4 * 5;
-    // Where a group is split, each further part has a Gram matrix of its own.
-    if (plan.needs_gram) bytes += widest * widest * (8 + 4 + 4 + 8) + split;
-    if (calibrated) {
-      bytes += StatisticsCollector::memory_bytes(watched, options.calibration_seqlen,
-                                                 batch_windows(options, threads));
-      const int64_t cache = block.attention.kv_heads * block.attention.head_dim *
-                            (options.calibration_seqlen + 128) * 4;
-      bytes += threads * (kChunkTokens * width * 6 + cache +
-                          options.calibration_seqlen * graph.hidden_size * 4);
+  const auto add_block = [&](const BlockGraph& block) {
+    int64_t bytes = compressing_bytes(plan, block, threads);
+    if (block.experts) {
+      // Of the block, the packed weights stay while its experts are worked on, one by one.
+      bytes += compressing_bytes(plan, expert_block(block, 0), threads);
+      if (calibrated) bytes += 2 * ExpertRows::memory_bytes(block, tokens);
     }
     largest = std::max(largest, bytes);
+  };
+  for (const BlockGraph& block : graph.blocks) add_block(block);
+  if (graph.encoder) {
+    for (const BlockGraph& block : graph.encoder->blocks) add_block(block);
   }
   if (calibrated) {
-    largest += options.calibration_size * options.calibration_seqlen * (graph.hidden_size * 4 + 4);
+    const int64_t stacks = graph.encoder ? 2 : 1;
+    largest += stacks * tokens * (graph.hidden_size * 4 + 4);
   }
-  // Libraries, generated kernels and the largest tensor that is copied whole.
-  return largest + graph.vocab_size * graph.hidden_size * 2 + (int64_t{64} << 20);
+  // HDF5 keeps what it knows of each dataset in a cache of up to 32 MiB, once to write and once to
+  // read; the rest are libraries, generated kernels and the largest tensor that is copied whole.
+  constexpr int64_t kDatasetBytes = 64 << 10;
+  constexpr int64_t kMetadataCache = int64_t{40} << 20;
+  const int64_t metadata =
+      std::min(kMetadataCache, kDatasetBytes * static_cast<int64_t>(plan.linears.size()));
+  return largest + graph.vocab_size * graph.hidden_size * 2 + (int64_t{64} << 20) + metadata;
 }
 
 }  // namespace pare

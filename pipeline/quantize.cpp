@@ -1,15 +1,12 @@
 #include "pare/quantize.h"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "calib/statistics_collector.h"
+#include "calib/pair_source.h"
 #include "calib/token_check.h"
 #include "calib/token_source.h"
 #include "core/process_memory.h"
@@ -19,16 +16,13 @@
 #include "formats/checkpoint_writer.h"
 #include "formats/hdf5_types.h"
 #include "formats/weight_source.h"
-#include "kernels/codec.h"
-#include "model/architectures.h"
-#include "model/block_runner.h"
-#include "model/input_groups.h"
-#include "model/model_head.h"
-#include "model/rotary_tables.h"
+#include "model/block_parameters.h"
+#include "model/model_files.h"
 #include "pare/error.h"
 #include "pare/version.h"
-#include "pipeline/compress_block.h"
+#include "pipeline/compress_model.h"
 #include "pipeline/job_plan.h"
+#include "pipeline/phase_times.h"
 #include "pipeline/source_check.h"
 #include "pipeline/work_folder.h"
 
@@ -37,24 +31,20 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+LoraUse lora_use(const QuantizeOptions& options) {
+  if (options.lora_mode == "merge") return LoraUse::kMerge;
+  if (options.lora_mode == "beside") return LoraUse::kBeside;
+  throw Error(ErrorCode::kUsage,
+              "lora_mode is \"" + options.lora_mode + "\"; expected merge or beside");
+}
+
 // One run of quantize(): what is made before the first block and lives to the end.
 class Job {
-  template <typename Body>
-  auto timed(const char* phase, const Body& body) {
-    const Clock::time_point start = Clock::now();
-    struct AddTime {
-      std::map<std::string, double>& seconds;
-      const char* phase;
-      Clock::time_point start;
-      ~AddTime() { seconds[phase] += std::chrono::duration<double>(Clock::now() - start).count(); }
-    } const add{phase_seconds_, phase, start};
-    return body();
-  }
-
  public:
   Job(const QuantizeOptions& options, const Callbacks& callbacks)
-      : source_(open_weight_source(options.model)),
-        graph_(describe_model(source_->config_json(), source_->path() + "/config.json")),
+      : model_(open_model_files(options.model, options.lora, lora_use(options))),
+        source_(model_.source),
+        graph_(model_.graph),
         plan_(make_plan(options, graph_)),
         pool_(static_cast<size_t>(options.threads)),
         meter_(callbacks, 1) {}
@@ -71,17 +61,15 @@ class Job {
     }
     std::optional<WorkFolder> work = open_work_folder();
     CheckpointWriter writer(plan_.options.output, make_header(), plan_.options.force);
-    write_other(writer, graph_.embedding);
-    start_hidden();
-    for (size_t index = 0; index < graph_.blocks.size(); ++index) {
-      run_block(index, work, writer);
+    for (const Parameter& parameter : outer_parameters(graph_)) {
+      if (source_->contains(parameter.name)) write_other(writer, parameter.name);
     }
-    write_other(writer, graph_.final_norm);
-    if (graph_.head != graph_.embedding) write_other(writer, graph_.head);
+    const size_t pieces = compress_model(
+        {graph_, *source_, plan_, windows_, work, writer, pool_, meter_, times_}, report_);
     for (const std::string& name : unused_) write_other(writer, name);
     meter_.phase("write", "sync and hash");
-    const CheckpointFile file = timed("write", [&] { return writer.finish(); });
-    if (work) work->remove(graph_.blocks.size());
+    const CheckpointFile file = times_.timed("write", [&] { return writer.finish(); });
+    if (work) work->remove(pieces);
     report_.output = file.path;
     report_.sha256 = file.sha256;
     report_.file_bytes = file.bytes;
@@ -92,13 +80,7 @@ class Job {
   }
 
  private:
-  const BlockGraph& block(size_t index) const { return graph_.blocks[index]; }
   bool calibrated() const { return !plan_.options.calibration.empty(); }
-  int64_t windows() const { return windows_.count; }
-  int64_t length() const { return windows_.length; }
-  float* window_hidden(int64_t window) {
-    return hidden_.data() + window * length() * graph_.hidden_size;
-  }
 
   void warn(const std::string& message) {
     report_.warnings.push_back(message);
@@ -109,7 +91,7 @@ class Job {
   void check_before() {
     const QuantizeOptions& options = plan_.options;
     meter_.phase("check", source_->path());
-    unused_ = check_tensors(graph_, *source_);
+    unused_ = model_.unused;
     for (const std::string& name : unused_) {
       check_storable(name);
       warn("tensor \"" + name + "\" is not used by the model; it is copied as it is");
@@ -129,7 +111,7 @@ class Job {
                       std::to_string(options.max_memory) +
                       "; raise --max-memory, or use fewer or shorter calibration windows");
     }
-    timed("check", [&] { check_source_finite(graph_, *source_, pool_, meter_); });
+    times_.timed("check", [&] { check_source_finite(graph_, *source_, pool_, meter_); });
     meter_.check_cancelled();
   }
 
@@ -153,22 +135,43 @@ class Job {
     const QuantizeOptions& options = plan_.options;
     if (!calibrated()) return;
     meter_.phase("read", options.calibration);
-    timed("read", [&] {
+    times_.timed("read", [&] {
+      if (graph_.encoder) return read_pairs();
       const int64_t needed = options.calibration_size * options.calibration_seqlen;
       const TokenDocuments documents =
-          read_documents(options.calibration, *source_, needed, options.seed);
+          read_documents(options.calibration, *source_, needed, options.seed,
+                         {.parse_special = options.parse_special});
       windows_ = make_windows(documents, options.calibration_size, options.calibration_seqlen,
                               options.calibration);
       text_sha256_ = documents.text_sha256;
     });
     check_token_ids(windows_.ids, graph_.vocab_size, options.calibration, source_->path());
-    if (options.calibration_seqlen > graph_.max_positions) {
+    if (graph_.max_positions > 0 && options.calibration_seqlen > graph_.max_positions) {
       warn("calib_seqlen " + std::to_string(options.calibration_seqlen) +
            " exceeds the model's max_position_embeddings of " +
            std::to_string(graph_.max_positions));
     }
-    report_.calibration_tokens = windows() * length();
+    report_.calibration_tokens = static_cast<int64_t>(windows_.sources.ids.size());
+    for (int64_t i = 0; i < windows_.count; ++i) {
+      report_.calibration_tokens += windows_.tokens_of(i);
+    }
     report_.calibration_sha256 = windows_.ids_sha256;
+  }
+
+  void read_pairs() {
+    const QuantizeOptions& options = plan_.options;
+    TokenPairs pairs = pare::read_pairs(options.calibration, *source_, graph_,
+                                        {.count = options.calibration_size,
+                                         .length = options.calibration_seqlen,
+                                         .seed = options.seed,
+                                         .parse_special = options.parse_special});
+    if (pairs.cut > 0) {
+      warn(std::to_string(pairs.cut) + " pairs of " + options.calibration +
+           " are longer than calib_seqlen and were cut to " +
+           std::to_string(options.calibration_seqlen) + " tokens");
+    }
+    windows_ = std::move(pairs.windows);
+    text_sha256_ = pairs.text_sha256;
   }
 
   CheckpointHeader make_header() const {
@@ -198,126 +201,14 @@ class Job {
     return WorkFolder(options.work_dir, job_json(), options.resume);
   }
 
-  // Costs for progress: a window through a block is one; so, roughly, is compressing the block for
-  // each window.
-  double compress_cost() const { return static_cast<double>(std::max<int64_t>(1, windows())); }
-
-  void start_hidden() {
-    const auto blocks = static_cast<double>(graph_.blocks.size());
-    meter_.set_total(blocks * (compress_cost() + 2 * static_cast<double>(windows())));
-    if (!calibrated()) return;
-    hidden_.resize(static_cast<size_t>(windows() * length() * graph_.hidden_size));
-    embed_tokens(graph_, *source_, windows_.ids, hidden_.data());
-    source_->release({graph_.embedding});
-    rotary_.emplace(length());
-  }
-
-  std::string layer_text(size_t index) const {
-    return "layer " + std::to_string(index + 1) + " of " + std::to_string(graph_.blocks.size());
-  }
-
-  void run_block(size_t index, const std::optional<WorkFolder>& work, CheckpointWriter& writer) {
-    meter_.check_cancelled();
-    std::optional<CompressedBlock> tensors;
-    if (work) tensors = work->load(block(index), index);
-    if (tensors) {
-      meter_.advance(static_cast<double>(windows()) + compress_cost());
-    } else {
-      std::map<int, InputStatistics> statistics;
-      if (calibrated()) statistics = timed("calibrate", [&] { return observe(index); });
-      meter_.phase("compress", layer_text(index));
-      tensors = timed("compress", [&] {
-        return compress_block(block(index), *source_, plan_, std::move(statistics), pool_, meter_);
-      });
-      meter_.advance(compress_cost());
-      if (work) work->save(block(index), index, *tensors);
-    }
-    for (const std::string& warning : tensors->warnings) warn(warning);
-    timed("write", [&] { write_block(block(index), *tensors, writer); });
-    if (calibrated() && index + 1 < graph_.blocks.size()) {
-      timed("calibrate", [&] { advance_hidden(index, *tensors); });
-    }
-    for (LayerReport& layer : tensors->layers) report_.layers.push_back(std::move(layer));
-    tensors.reset();
-    // The allocator keeps what a block has freed in pieces that the next one does not quite fit
-    // into: without this, memory would grow with depth after all.
-    ::malloc_trim(0);
-  }
-
-  // Runs the calibration tokens through the original block and watches the inputs of its linears.
-  std::map<int, InputStatistics> observe(size_t index) {
-    meter_.phase("calibrate", layer_text(index));
-    const BlockWeights weights = load_block(block(index), *source_, Precision::kBf16);
-    std::vector<WatchedValue> watched;
-    for (const InputGroup& group : input_groups(block(index))) {
-      const bool used = std::any_of(group.linears.begin(), group.linears.end(), [&](size_t op) {
-        return plan_.linear(block(index).full_name(block(index).ops[op])).changes();
-      });
-      if (used) watched.push_back({group.value, group.in_features, plan_.needs_gram});
-    }
-    const int64_t batch = batch_windows(plan_.options, static_cast<int64_t>(pool_.size()));
-    StatisticsCollector collector(watched, windows(), length(), batch, pool_);
-    std::vector<std::vector<float>> copies(pool_.size());
-    std::vector<BlockWorkspace> workspaces = make_workspaces(index);
-    const BlockRunner runner(block(index), weights, rotary_->of(block(index).rotary),
-                             Precision::kBf16);
-    for (int64_t first = 0; first < windows(); first += batch) {
-      const int64_t count = std::min(batch, windows() - first);
-      collector.begin_batch(first, count);
-      pool_.parallel_for(static_cast<size_t>(count), [&](size_t i, size_t worker) {
-        const float* input = window_hidden(first + static_cast<int64_t>(i));
-        copies[worker].assign(input, input + length() * graph_.hidden_size);
-        runner.run(copies[worker].data(), length(), workspaces[worker],
-                   collector.observer(static_cast<int64_t>(i)));
-      });
-      collector.end_batch();
-      meter_.advance(static_cast<double>(count));
-      meter_.check_cancelled();
-    }
-    std::map<int, InputStatistics> statistics;
-    for (const WatchedValue& value : watched) {
-      statistics[value.value] = collector.take(value.value);
-    }
-    return statistics;
-  }
-
-  // Makes the next block's input: through the compressed block, as deployed, or the original one.
-  void advance_hidden(size_t index, const CompressedBlock& tensors) {
-    meter_.phase("calibrate", layer_text(index) + ", compressed");
-    const BlockWeights weights = plan_.options.uncompressed_inputs
-                                     ? load_block(block(index), *source_, Precision::kBf16)
-                                     : make_block_weights(block(index), tensors, Precision::kBf16);
-    std::vector<BlockWorkspace> workspaces = make_workspaces(index);
-    const BlockRunner runner(block(index), weights, rotary_->of(block(index).rotary),
-                             Precision::kBf16);
-    const int64_t batch = batch_windows(plan_.options, static_cast<int64_t>(pool_.size()));
-    for (int64_t first = 0; first < windows(); first += batch) {
-      const int64_t count = std::min(batch, windows() - first);
-      pool_.parallel_for(static_cast<size_t>(count), [&](size_t i, size_t worker) {
-        runner.run(window_hidden(first + static_cast<int64_t>(i)), length(), workspaces[worker],
-                   {});
-      });
-      meter_.advance(static_cast<double>(count));
-      meter_.check_cancelled();
-    }
-  }
-
-  std::vector<BlockWorkspace> make_workspaces(size_t index) const {
-    std::vector<BlockWorkspace> workspaces;
-    for (size_t i = 0; i < pool_.size(); ++i) {
-      workspaces.emplace_back(block(index), length(), Precision::kBf16);
-    }
-    return workspaces;
-  }
-
   void write_other(CheckpointWriter& writer, const std::string& name) {
-    timed("write", [&] { writer.write_dense(name, source_->dense(name)); });
+    times_.timed("write", [&] { writer.write_dense(name, source_->dense(name)); });
     source_->release({name});
   }
 
   std::vector<LayerReport> plan_layers() const {
     std::vector<LayerReport> layers;
-    for (const BlockGraph& one : graph_.blocks) {
+    for_each_block(graph_, [&](const BlockGraph& one) {
       for (const Op& op : one.ops) {
         if (op.kind != OpKind::kLinear) continue;
         const std::string name = one.full_name(op);
@@ -332,7 +223,7 @@ class Job {
                           : source_->stored_bytes(name + ".weight");
         layers.push_back(std::move(layer));
       }
-    }
+    });
     return layers;
   }
 
@@ -357,22 +248,21 @@ class Job {
   QuantizeReport finish_report() {
     report_.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
     report_.peak_rss_bytes = peak_resident_bytes();
-    report_.phase_seconds.assign(phase_seconds_.begin(), phase_seconds_.end());
+    report_.phase_seconds.assign(times_.seconds().begin(), times_.seconds().end());
     return std::move(report_);
   }
 
   Clock::time_point start_ = Clock::now();
-  std::unique_ptr<WeightSource> source_;
-  ModelGraph graph_;
+  ModelFiles model_;
+  const std::shared_ptr<const WeightSource>& source_;
+  const ModelGraph& graph_;
   JobPlan plan_;
   ThreadPool pool_;
   ProgressMeter meter_;
   std::vector<std::string> unused_;
   TokenWindows windows_;
   std::string text_sha256_;
-  std::optional<RotaryTables> rotary_;  // with calibration
-  std::vector<float> hidden_;           // [windows, length, hidden]
-  std::map<std::string, double> phase_seconds_;
+  PhaseTimes times_;
   QuantizeReport report_;
 };
 

@@ -56,6 +56,9 @@ const std::map<std::string, Setter>& setters() {
       {"dynamic_activations", set(&QuantizeOptions::dynamic_activations)},
       {"sparsegpt_damping", set(&QuantizeOptions::sparsegpt_damping)},
       {"uncompressed_inputs", set(&QuantizeOptions::uncompressed_inputs)},
+      {"moe_calib", set(&QuantizeOptions::moe_calib)},
+      {"parse_special", set(&QuantizeOptions::parse_special)},
+      {"lora_mode", set(&QuantizeOptions::lora_mode)},
       {"exclude", set(&QuantizeOptions::exclude)},
       {"overrides", set(&QuantizeOptions::overrides)},
   };

@@ -34,7 +34,21 @@ std::vector<LayerReport> layers_from_json(const nlohmann::json& json) {
   return layers;
 }
 
+nlohmann::json expert_to_json(const ExpertReport& expert) {
+  return {{"name", expert.name}, {"tokens", expert.tokens}, {"added", expert.added}};
+}
+
+ExpertReport expert_from_json(const nlohmann::json& json) {
+  ExpertReport expert;
+  json.at("name").get_to(expert.name);
+  json.at("tokens").get_to(expert.tokens);
+  json.at("added").get_to(expert.added);
+  return expert;
+}
+
 std::string to_json(const QuantizeReport& report) {
+  nlohmann::json experts = nlohmann::json::array();
+  for (const ExpertReport& expert : report.experts) experts.push_back(expert_to_json(expert));
   nlohmann::json phases = nlohmann::json::object();
   for (const auto& [name, seconds] : report.phase_seconds) phases[name] = seconds;
   return nlohmann::json{
@@ -50,6 +64,7 @@ std::string to_json(const QuantizeReport& report) {
       {"calibration",
        {{"tokens", report.calibration_tokens}, {"sha256", report.calibration_sha256}}},
       {"layers", layers_to_json(report.layers)},
+      {"experts", experts},
       {"phase_seconds", phases},
       {"warnings", report.warnings}}  // Paths need not be UTF-8.
       .dump(2, ' ', false, nlohmann::json::error_handler_t::replace);

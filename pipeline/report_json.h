@@ -1,4 +1,4 @@
-// LayerReport to JSON and back.
+// LayerReport and ExpertReport to JSON and back.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -10,5 +10,8 @@ namespace pare {
 
 nlohmann::json layers_to_json(const std::vector<LayerReport>& layers);
 std::vector<LayerReport> layers_from_json(const nlohmann::json& json);
+
+nlohmann::json expert_to_json(const ExpertReport& expert);
+ExpertReport expert_from_json(const nlohmann::json& json);
 
 }  // namespace pare

@@ -6,7 +6,7 @@
 
 #include "formats/output_file.h"
 #include "kernels/codec.h"
-#include "model/block_runner.h"
+#include "model/block_parameters.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -22,16 +22,18 @@ void check_finite(const WeightSource& source, const std::string& name) {
                 source.file_of(name) + ": tensor \"" + name +
                     "\" is compressed already; give the original model");
   }
-  const TensorView view = source.dense(name);
-  const size_t element = dtype_size(view.dtype);
-  const size_t count = view.bytes.size() / element;
+  // Read piece by piece: where the file is encoded, whole tensors need not be decoded at once.
+  const DType dtype = source.dtype(name);
+  const size_t element = dtype_size(dtype);
+  const auto count = static_cast<size_t>(element_count(source.shape(name)));
+  std::vector<std::byte> bytes;
   for (size_t begin = 0; begin < count; begin += kPiece) {
     const size_t size = std::min(kPiece, count - begin);
-    const TensorView piece{view.dtype,
-                           {static_cast<int64_t>(size)},
-                           view.bytes.subspan(begin * element, size * element)};
+    bytes.resize(size * element);
+    source.read(name, static_cast<int64_t>(begin), bytes);
+    const TensorView piece{dtype, {static_cast<int64_t>(size)}, bytes};
     float largest = 0;
-    if (view.dtype == DType::kBf16) {
+    if (dtype == DType::kBf16) {
       largest = absmax_bf16(to_bf16(piece, name));
     } else {
       largest = absmax(to_f32(piece, name));
@@ -48,11 +50,13 @@ void check_finite(const WeightSource& source, const std::string& name) {
 
 void check_source_finite(const ModelGraph& graph, const WeightSource& source, ThreadPool& pool,
                          ProgressMeter& meter) {
-  std::vector<std::string> names = {graph.embedding, graph.final_norm};
-  if (graph.head != graph.embedding) names.push_back(graph.head);
-  for (const BlockGraph& block : graph.blocks) {
-    for (std::string& name : block_tensors(block)) names.push_back(std::move(name));
+  std::vector<std::string> names;
+  for (const Parameter& parameter : outer_parameters(graph)) {
+    if (source.contains(parameter.name)) names.push_back(parameter.name);
   }
+  for_each_block(graph, [&](const BlockGraph& block) {
+    for (std::string& name : block_tensors(block)) names.push_back(std::move(name));
+  });
   // In batches, so that a cancelled call stops soon.
   const size_t batch = 16 * pool.size();
   for (size_t begin = 0; begin < names.size(); begin += batch) {

@@ -81,6 +81,10 @@ std::string WorkFolder::layer_path(size_t index, const char* ending) const {
   return path_ + "/layer-" + number + ending;
 }
 
+bool WorkFolder::contains(size_t index) const {
+  return std::filesystem::exists(layer_path(index, ".json"));
+}
+
 std::optional<CompressedBlock> WorkFolder::load(const BlockGraph& block, size_t index) const {
   // The report is written last, so it vouches for the tensors.
   const std::optional<std::string> report = read_text(layer_path(index, ".json"));
@@ -98,6 +102,7 @@ std::optional<CompressedBlock> WorkFolder::load(const BlockGraph& block, size_t 
     const nlohmann::json json = nlohmann::json::parse(*report);
     tensors.layers = layers_from_json(json.at("layers"));
     json.at("warnings").get_to(tensors.warnings);
+    if (json.contains("expert")) tensors.expert = expert_from_json(json.at("expert"));
   } catch (const nlohmann::json::exception&) {
     throw Error(ErrorCode::kInputMalformed, layer_path(index, ".json") + ": is damaged");
   }
@@ -111,9 +116,10 @@ void WorkFolder::save(const BlockGraph& block, size_t index, const CompressedBlo
   CheckpointWriter writer(layer_path(index, ".h5"), header, /*force=*/true);
   write_block(block, tensors, writer);
   writer.finish();
-  write_text(layer_path(index, ".json"), nlohmann::json{{"layers", layers_to_json(tensors.layers)},
-                                                        {"warnings", tensors.warnings}}
-                                             .dump());
+  nlohmann::json json = {{"layers", layers_to_json(tensors.layers)},
+                         {"warnings", tensors.warnings}};
+  if (tensors.expert) json["expert"] = expert_to_json(*tensors.expert);
+  write_text(layer_path(index, ".json"), json.dump());
 }
 
 void WorkFolder::remove(size_t blocks) const {

@@ -23,6 +23,9 @@ class WorkFolder {
   /// check_work_folder(), and Error(kWriteFailed) when it cannot be written or is in use.
   WorkFolder(const std::string& path, const std::string& job_json, bool resume);
 
+  /// Whether piece `index` (a block, or one of its experts) is finished.
+  bool contains(size_t index) const;
+
   /// The block, if it is finished.
   std::optional<CompressedBlock> load(const BlockGraph& block, size_t index) const;
 

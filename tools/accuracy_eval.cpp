@@ -85,7 +85,8 @@ int run_evaluation(const CLI::App& app, EvaluationCommand& command) {
   resolve_evaluation(app, command);
   const EvaluateOptions& options = command.options;
   const Gates gates = parse_gates(app, command);
-  std::vector<std::string> inputs = {options.baseline, options.text};
+  std::vector<std::string> inputs = {options.baseline, options.text, options.lora,
+                                     options.candidate_lora};
   inputs.insert(inputs.end(), options.candidates.begin(), options.candidates.end());
   for (const auto& [task, path] : options.task_data) inputs.push_back(path);
   ReportOutputs outputs(app, command.outputs, inputs);

@@ -75,7 +75,8 @@ void check_tasks(const CLI::App& app, const EvaluationCommand& command) {
   const bool has_text = std::any_of(options.tasks.begin(), options.tasks.end(), needs_text);
   const bool has_questions = !std::all_of(options.tasks.begin(), options.tasks.end(), needs_text);
   if (has_text && options.text.empty()) usage("no text given; add --text FILE");
-  for (const char* option : {"--text", "--ctx", "--by-layer", "--max-kl", "--max-ppl-ratio"}) {
+  for (const char* option :
+       {"--text", "--ctx", "--parse-special", "--by-layer", "--max-kl", "--max-ppl-ratio"}) {
     if (given(app, option) && !has_text) {
       usage(
           fmt::format("{} is about perplexity, which is not in --tasks {}", option, command.tasks));
@@ -126,13 +127,19 @@ void describe_evaluation(CLI::App& app, EvaluationCommand& command) {
   add("candidates", options.candidates, "CANDIDATE", "");
   add("--baseline", options.baseline, "DIR", "The model that the candidates are compared with");
 
+  add("--lora", options.lora, "DIR", "LoRA adapter of the baseline, in PEFT's form");
+  add("--candidate-lora", options.candidate_lora, "DIR",
+      "LoRA adapter of all candidates: merged, or beside weights that are quantized");
+
   group = "Task";
   add("--tasks", command.tasks, "NAME[,NAME]",
       "What to measure; --list-tasks explains each; also a .jsonl file of questions")
       ->capture_default_str();
   add("--text", options.text, "FILE",
-      "What to score: text, .jsonl with \"text\" or \"input_ids\", or token ids in .json, .ids, "
-      ".tokens");
+      "What to score: text, .jsonl with \"text\" or \"input_ids\" (models with an encoder: "
+      "\"source\" and \"target\"), or token ids in .json, .ids, .tokens");
+  flag("--parse-special", options.parse_special,
+       "Special tokens that the text spells, such as </s>, are special; without it they are text");
   add("--ctx", options.ctx, "TOKENS", "Length of a window")
       ->default_str("512; perplexity_gptq: 2048");
   add("--stride", options.stride, "TOKENS", "perplexity_strided: tokens between windows")
@@ -229,9 +236,10 @@ void resolve_evaluation(const CLI::App& app, EvaluationCommand& command) {
   if (given(app, "--cache") && options.cache.empty()) usage("--cache: the name is empty");
   resolve_task_data(app, command);
   check_tasks(app, command);
-  for (const char* option : {"--max-loss", "--max-ppl-ratio", "--max-kl", "--by-layer"}) {
+  for (const char* option :
+       {"--max-loss", "--max-ppl-ratio", "--max-kl", "--by-layer", "--candidate-lora"}) {
     if (given(app, option) && options.candidates.empty()) {
-      usage(fmt::format("{} needs a candidate to judge", option));
+      usage(fmt::format("{} needs a candidate", option));
     }
   }
   options.reuse_prefix = !command.no_prefix_reuse;
@@ -254,8 +262,8 @@ void resolve_speculative(const CLI::App& app, EvaluationCommand& command) {
   SpeculativeOptions& options = command.speculative;
   check_choice(given_options.precision, {"bf16", "fp32"}, "--precision");
   refuse_others(app, "--draft",
-                {"--draft", "--target", "--text", "--ctx", "--limit", "--precision",
-                 "--temperature", "--draft-cost", "--max-memory"});
+                {"--draft", "--target", "--text", "--parse-special", "--ctx", "--limit",
+                 "--precision", "--temperature", "--draft-cost", "--max-memory"});
   if (!given_options.candidates.empty()) {
     usage(fmt::format("--draft and --target name all models; \"{}\" is one too many",
                       given_options.candidates.front()));
@@ -269,6 +277,7 @@ void resolve_speculative(const CLI::App& app, EvaluationCommand& command) {
   require_positive(app, "--ctx", static_cast<double>(given_options.ctx));
   require_positive(app, "--draft-cost", options.draft_cost);
   options.text = given_options.text;
+  options.parse_special = given_options.parse_special;
   if (given(app, "--ctx")) options.ctx = given_options.ctx;
   options.limit = given_options.limit;
   options.precision = given_options.precision;

@@ -31,7 +31,8 @@ std::string render(const VerifyReport& report) {
   table.add({plain_text(report.precision), format_count(report.positions),
              fmt::format("{:.3e}", report.max_abs), fmt::format("{:.3e}", report.rel_l2),
              percent_sign(report.argmax_agreement)});
-  return table.render();
+  if (report.note.empty()) return table.render();
+  return table.render() + "\nnote: " + plain_text(report.note) + "\n";
 }
 
 }  // namespace pare::tools

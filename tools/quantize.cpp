@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "pare/architectures.h"
 #include "pare/error.h"
 #include "pare/version.h"
 #include "tools/arguments.h"
@@ -35,6 +37,7 @@ struct Command {
   bool json = false;
   bool quiet = false;
   bool list_qformats = false;
+  bool list_architectures = false;
   bool version = false;
   bool help = false;
 };
@@ -91,12 +94,18 @@ void describe_rest(CLI::App& app, Command& command) {
   };
   group = "Calibration";
   add("--calib", options.calibration, "FILE",
-      "Text, .jsonl with \"text\" or \"input_ids\", or token ids in .json, .ids, .tokens");
+      "Text, .jsonl with \"text\" or \"input_ids\" (models with an encoder: \"source\" and "
+      "\"target\"), or token ids in .json, .ids, .tokens");
   add("--calib_size", options.calibration_size, "N", "Windows of text")->capture_default_str();
   add("--calib_seqlen,--calib_max_seq_length", options.calibration_seqlen, "TOKENS",
       "Length of a window")
       ->capture_default_str();
   add("--seed", command.seed, "S", "Order in which documents are drawn; 0: as in the file")
+      ->capture_default_str();
+  flag("--parse-special", options.parse_special,
+       "Special tokens that the text spells, such as </s>, are special; without it they are text");
+  add("--moe-calib", options.moe_calib, "WHICH",
+      "Experts see the tokens that chose them (routed; more where those are too few), or all")
       ->capture_default_str();
   flag("--uncompressed-inputs", options.uncompressed_inputs,
        "Calibrate each layer on the original model's activations, not the compressed one's");
@@ -123,6 +132,8 @@ void describe_rest(CLI::App& app, Command& command) {
 
   group = "Information";
   flag("--list-qformats", command.list_qformats, "Names and meanings for --qformat");
+  flag("--list-architectures", command.list_architectures,
+       "Models that can be read; with --json as JSON");
   flag("--version", command.version, "Version, libraries and instruction sets");
   flag("-h,--help", command.help, "This page");
 }
@@ -160,6 +171,8 @@ void resolve(Command& command) {
   const std::vector<std::string> later = {"fp8_pc_pt", "fp8_block", "int4_gptq",
                                           "w4a8_awq",  "nvfp4",     "mxfp4"};
   check_choice(options.qformat, known, "--qformat", later);
+  check_choice(options.lora_mode, {"merge", "beside"}, "--lora-mode");
+  check_choice(options.moe_calib, {"routed", "all"}, "--moe-calib");
   check_choice(options.sparsity, {"none", "magnitude", "wanda", "sparsegpt"}, "--sparsity");
   check_choice(command.kv_cache_dtype, {"none", "fp8", "int8"}, "--kv_cache_dtype");
   if (command.kv_cache_dtype != "none") {
@@ -214,6 +227,20 @@ void resolve(Command& command) {
   }
 }
 
+std::string architecture_table() {
+  constexpr size_t kRemarkColumns = 31;  // what the two names leave of 80
+  TextTable table({"Architecture", "model_type", "Models"},
+                  {Align::kLeft, Align::kLeft, Align::kLeft});
+  for (const ArchitectureInfo& known : known_architectures()) {
+    std::istringstream lines(wrapped(known.remark, kRemarkColumns));
+    std::string line;
+    std::getline(lines, line);
+    table.add({known.name, known.model_type, line});
+    while (std::getline(lines, line)) table.add({"", "", line});
+  }
+  return table.render();
+}
+
 /// Layers that a job has kept in its work folder.
 int64_t finished_layers(const std::string& folder) {
   int64_t count = 0;
@@ -250,6 +277,15 @@ int run(std::vector<std::string> arguments) {
                  "Hugging Face folder; also the first argument")
       ->type_name("DIR")
       ->group("Input");
+  app.add_option("--lora", command.options.lora, "LoRA adapter in PEFT's form")
+      ->type_name("DIR")
+      ->group("Input");
+  app.add_option("--lora-mode", command.options.lora_mode,
+                 "merge: into the weights before anything else; beside: stays as it is beside the "
+                 "compressed ones")
+      ->type_name("HOW")
+      ->capture_default_str()
+      ->group("Input");
   describe_scheme(app, command);
   describe_rest(app, command);
   parse_arguments(app, std::move(arguments), {"tp_size", "pp_size", "isa", "config"});
@@ -262,6 +298,8 @@ int run(std::vector<std::string> arguments) {
     TextTable table({"Name", "Meaning"}, {Align::kLeft, Align::kLeft});
     for (const auto& [name, text] : qformats()) table.add({name, text});
     write_stdout(table.render());
+  } else if (command.list_architectures) {
+    write_stdout(command.json ? to_json(known_architectures()) + "\n" : architecture_table());
   } else {
     resolve(command);
     command.options.explicit_options = typed_keys(app);

@@ -27,10 +27,17 @@ struct EvaluateOptions {
   std::string baseline;                             ///< Hugging Face folder or checkpoint.
   std::vector<std::string> candidates;              ///< HDF5 checkpoints or Hugging Face folders.
   std::vector<std::string> tasks = {"perplexity"};  ///< See evaluation_tasks().
-  std::string text;                                 ///< For perplexity: a text file, or token ids.
-  int64_t ctx = 0;     ///< Tokens a window; 0: as is usual for the task, mostly 512.
-  int64_t stride = 0;  ///< perplexity_strided: tokens between windows; 0: half of ctx.
-  double limit = 0;    ///< Windows, questions: a count, or a share when below 1; 0 takes all.
+  /// For perplexity: a text file, or token ids; for a model with an encoder pairs, .jsonl with
+  /// "source" and "target".
+  std::string text;
+  bool parse_special = false;  ///< Special tokens that the text spells are special, not text.
+  /// LoRA adapter of the baseline, a folder in PEFT's form: merged into its weights, or beside them
+  /// where they are compressed; "": none.
+  std::string lora;
+  std::string candidate_lora;  ///< The same for all candidates.
+  int64_t ctx = 0;             ///< Tokens a window; 0: as is usual for the task, mostly 512.
+  int64_t stride = 0;          ///< perplexity_strided: tokens between windows; 0: half of ctx.
+  double limit = 0;  ///< Windows, questions: a count, or a share when below 1; 0 takes all.
   /// Where the other tasks' data is: task → file or folder.
   std::map<std::string, std::string> task_data;
   int64_t shots = -1;          ///< Examples before each question; negative: as usual for the task.
@@ -78,6 +85,7 @@ struct VerifyReport {
   double argmax_agreement = 0;  ///< Share of positions.
   int64_t positions = 0;
   std::string precision;
+  std::string note;  ///< What the reference does differently, in words; mostly empty.
 };
 
 /// Runs the `input_ids` of a golden safetensors file through a model and compares with its

@@ -45,6 +45,12 @@ struct QuantizeOptions {
       false;                        ///< INT8: one activation scale a token instead of a static one.
   double sparsegpt_damping = 0.01;  ///< Share of the mean Gram diagonal added to it.
   bool uncompressed_inputs = false;  ///< Calibrate each layer on the original model's activations.
+  std::string moe_calib = "routed";  ///< Experts are calibrated on the tokens that chose them, or
+                                     ///< on "all" of their layer.
+  bool parse_special = false;        ///< Special tokens that the text spells are special, not text.
+  std::string lora;                  ///< Folder of a LoRA adapter (PEFT).
+  std::string lora_mode = "merge";   ///< It is merged into the weights before anything else; or it
+                                     ///< stays "beside" the compressed ones, as it is.
 
   std::vector<std::string> exclude;  ///< Regular expressions over linear names, kept in BF16.
   std::vector<std::pair<std::string, std::string>> overrides;  ///< Regular expression → qformat.
@@ -74,6 +80,13 @@ struct LayerReport {
   int64_t bytes = 0;  ///< Stored, scales included.
 };
 
+/// What one expert of a mixture was calibrated on.
+struct ExpertReport {
+  std::string name;    ///< "model.layers.3.mlp.experts.7"
+  int64_t tokens = 0;  ///< Calibration tokens that chose it.
+  int64_t added = 0;   ///< Others of its layer, because those were too few, or all were asked for.
+};
+
 struct QuantizeReport {
   std::string output;
   std::string sha256;
@@ -86,6 +99,7 @@ struct QuantizeReport {
   int64_t calibration_tokens = 0;
   std::string calibration_sha256;
   std::vector<LayerReport> layers;
+  std::vector<ExpertReport> experts;
   std::vector<std::string> warnings;
   std::vector<std::pair<std::string, double>> phase_seconds;
 };

@@ -35,6 +35,7 @@ struct SpeculativeOptions {
   std::vector<std::string> drafts;   ///< Hugging Face folders or checkpoints; at least one.
   std::vector<std::string> targets;  ///< Likewise. The first one's tokenizer is used.
   std::string text;                  ///< A text file, or token ids.
+  bool parse_special = false;        ///< As in EvaluateOptions.
   int64_t ctx = 512;       ///< Tokens a window; windows do not overlap and the tail is dropped.
   double limit = 0;        ///< Windows: a count, or a share when below 1; 0 takes all.
   double temperature = 1;  ///< Of sampling, 0.01 … 100. Greedy decoding is reported anyway.

@@ -44,6 +44,16 @@ double ConfigReader::number(const char* key, double otherwise) const {
   return value.get<double>();
 }
 
+int64_t ConfigReader::multiple(const char* key, double otherwise, int64_t of) const {
+  const double factor = number(key, otherwise);
+  const double product = factor * static_cast<double>(of);
+  if (!(product >= 1 && product <= static_cast<double>(int64_t{1} << 31))) {
+    fail("\"" + std::string(key) + "\" is " + nlohmann::json(factor).dump() + ", which of " +
+         std::to_string(of) + " makes no usable width");
+  }
+  return static_cast<int64_t>(product);
+}
+
 bool ConfigReader::boolean(const char* key, bool otherwise) const {
   if (!has(key)) return otherwise;
   const nlohmann::json& value = json_.at(key);

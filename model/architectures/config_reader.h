@@ -28,6 +28,10 @@ class ConfigReader {
 
   /// A number that float32 can hold, rounded.
   double number(const char* key, double otherwise) const;
+
+  /// `of` times a number, rounded down to a positive integer of at most 2³¹.
+  int64_t multiple(const char* key, double otherwise, int64_t of) const;
+
   bool boolean(const char* key, bool otherwise) const;
   std::string text(const char* key, const std::string& otherwise) const;
 

@@ -44,11 +44,11 @@ struct Tokens {
 InputStatistics collect(const Tokens& tokens, bool gram, int64_t batch, size_t threads,
                         int64_t chunk = 256) {
   ThreadPool pool(threads);
-  StatisticsCollector collector({{kValue, tokens.width, gram}}, tokens.windows, tokens.length,
-                                batch, pool);
+  StatisticsCollector collector({{kValue, tokens.width, gram, tokens.windows * tokens.length}},
+                                pool);
   for (int64_t first = 0; first < tokens.windows; first += batch) {
     const int64_t count = std::min(batch, tokens.windows - first);
-    collector.begin_batch(first, count);
+    collector.begin_batch(count);
     pool.parallel_for(static_cast<size_t>(count), [&](size_t i, size_t) {
       const auto window = static_cast<int64_t>(i);
       const InputObserver observer = collector.observer(window);
@@ -220,8 +220,8 @@ TEST(Collector, NanAndInfinityReachTheMaximum) {
 
 TEST(Collector, ValuesAreKeptApart) {
   ThreadPool pool(2);
-  StatisticsCollector collector({{1, 4, true}, {5, 8, false}}, 1, 3, 1, pool);
-  collector.begin_batch(0, 1);
+  StatisticsCollector collector({{1, 4, true, 3}, {5, 8, false, 3}}, pool);
+  collector.begin_batch(1);
   const std::vector<float> ones(12, 1.0F);
   const std::vector<float> twos(24, 2.0F);
   collector.observer(0)(5, 0, 3, twos.data());

@@ -2,9 +2,11 @@
 #include <gmock/gmock.h>
 
 #include <map>
+#include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
 #include <sstream>
+#include <tuple>
 
 #include "tests/cli/cli_fixture.h"
 #include "tools/table.h"
@@ -21,6 +23,8 @@ using Names = std::set<std::string>;
 // The options of each program: what scripts rely on.
 const Names kQuantizeOptions = {
     "--model_dir",
+    "--lora",
+    "--lora-mode",
     "--output",
     "--output_dir",
     "--qformat",
@@ -43,6 +47,8 @@ const Names kQuantizeOptions = {
     "--calib_size",
     "--calib_seqlen",
     "--calib_max_seq_length",
+    "--parse-special",
+    "--moe-calib",
     "--seed",
     "--uncompressed-inputs",
     "--export",
@@ -56,19 +62,21 @@ const Names kQuantizeOptions = {
     "--progress",
     "--quiet",
     "--list-qformats",
+    "--list-architectures",
     "--version",
     "--help",
 };
 const Names kAccuracyEvalOptions = {
-    "--baseline",    "--verify",          "--draft",      "--target",
-    "--temperature", "--draft-cost",      "--tasks",      "--text",
-    "--ctx",         "--stride",          "--limit",      "--mmlu_dir",
-    "--task_data",   "--shots",           "--by-layer",   "--layer-windows",
-    "--log_samples", "--no-prefix-reuse", "--list-tasks", "--precision",
-    "--max-loss",    "--max-ppl-ratio",   "--max-kl",     "--json",
-    "--report",      "--markdown",        "--csv",        "--force",
-    "--cache",       "--threads",         "--max-memory", "--progress",
-    "--quiet",       "--version",         "--help",
+    "--baseline",        "--lora",       "--candidate-lora", "--parse-special",
+    "--verify",          "--draft",      "--target",         "--temperature",
+    "--draft-cost",      "--tasks",      "--text",           "--ctx",
+    "--stride",          "--limit",      "--mmlu_dir",       "--task_data",
+    "--shots",           "--by-layer",   "--layer-windows",  "--log_samples",
+    "--no-prefix-reuse", "--list-tasks", "--precision",      "--max-loss",
+    "--max-ppl-ratio",   "--max-kl",     "--json",           "--report",
+    "--markdown",        "--csv",        "--force",          "--cache",
+    "--threads",         "--max-memory", "--progress",       "--quiet",
+    "--version",         "--help",
 };
 
 class Help : public ::testing::TestWithParam<std::string> {
@@ -165,6 +173,39 @@ TEST(QuantizeHelp, ListsTheFormats) {
   EXPECT_EQ(run.status, 0);
   for (const char* name : {"fp8", "int8_sq", "int4_awq", "full_prec"}) {
     EXPECT_THAT(run.out, ContainsRegex(fmt::format("\n{} ", name)));
+  }
+}
+
+TEST(QuantizeHelp, ListsTheArchitecturesInEightyColumns) {
+  const Finished run = run_program(kQuantize, {"--list-architectures"});
+  EXPECT_EQ(run.status, 0);
+  EXPECT_EQ(run.err, "");
+  std::istringstream lines(run.out);
+  for (std::string line; std::getline(lines, line);) {
+    EXPECT_LE(tools::display_width(line), 80U) << line;
+    EXPECT_FALSE(line.ends_with(' ')) << line;
+  }
+  EXPECT_THAT(run.out, ContainsRegex("\nMBartForConditionalGeneration +mbart +mBART: encoder"));
+
+  const Finished json = run_program(kQuantize, {"--list-architectures", "--json"});
+  EXPECT_EQ(json.status, 0);
+  const auto parsed = nlohmann::json::parse(json.out);
+  EXPECT_EQ(parsed.at("schema"), "pare.architectures/1");
+  EXPECT_GT(parsed.at("architectures").size(), 30U);
+  for (const auto& known : parsed.at("architectures")) {
+    EXPECT_THAT(run.out, HasSubstr(known.at("name").get<std::string>() + " "));
+    EXPECT_THAT(run.out, HasSubstr(" " + known.at("model_type").get<std::string>() + " "));
+    EXPECT_FALSE(known.at("remark").get<std::string>().empty());
+  }
+}
+
+TEST(QuantizeHelp, ChoicesAreChecked) {
+  for (const auto& [option, value, known] : {std::tuple("--moe-calib", "some", "routed"),
+                                             std::tuple("--lora-mode", "under", "beside")}) {
+    const Finished run = run_program(kQuantize, {"model", "-o", "x.h5", option, value});
+    EXPECT_EQ(run.status, 2);
+    EXPECT_THAT(run.err, HasSubstr(option));
+    EXPECT_THAT(run.err, HasSubstr(known));
   }
 }
 

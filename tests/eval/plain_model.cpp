@@ -3,26 +3,16 @@
 #include <algorithm>
 #include <cmath>
 
-#include "model/block_runner.h"
-#include "model/model_head.h"
+#include "tests/model/random_model.h"
 
 namespace pare::testing {
 
 std::vector<float> plain_logits(const EvaluatedModel& model, std::span<const int32_t> ids,
-                                Precision precision) {
-  const auto length = static_cast<int64_t>(ids.size());
-  std::vector<float> hidden(ids.size() * static_cast<size_t>(model.graph.hidden_size));
-  embed_tokens(model.graph, *model.source, ids, hidden.data());
-  for (const BlockGraph& block : model.graph.blocks) {
-    const BlockWeights weights = load_block(block, *model.source, precision);
-    const RotaryTable rotary = make_rotary_table(block.rotary, length);
-    BlockWorkspace workspace(block, length, precision);
-    BlockRunner(block, weights, rotary, precision).run(hidden.data(), length, workspace, {});
-  }
-  LogitsWorkspace workspace;
-  const auto logits =
-      ModelHead(model.graph, *model.source, precision).logits(hidden.data(), length, workspace);
-  return {logits.begin(), logits.end()};
+                                Precision precision, std::span<const int32_t> source) {
+  const Sequence sequence{{ids.begin(), ids.end()}, {source.begin(), source.end()}};
+  SequenceRunOptions options;
+  options.positions = static_cast<int64_t>(std::max(ids.size(), source.size()));
+  return run_sequences(model.graph, *model.source, {&sequence, 1}, precision, options)[0];
 }
 
 std::vector<double> log_softmax(std::span<const float> logits) {

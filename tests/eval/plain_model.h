@@ -10,9 +10,9 @@
 
 namespace pare::testing {
 
-/// Logits of one window [ids, vocabulary], layer by layer.
+/// Logits of one window [ids, vocabulary], layer by layer; an encoder reads `source`.
 std::vector<float> plain_logits(const EvaluatedModel& model, std::span<const int32_t> ids,
-                                Precision precision);
+                                Precision precision, std::span<const int32_t> source = {});
 
 /// Of one row, in double.
 std::vector<double> log_softmax(std::span<const float> logits);

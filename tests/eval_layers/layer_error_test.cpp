@@ -107,7 +107,7 @@ TEST(LayerError, SignalToNoiseByHand) {
   const TokenWindows windows = random_windows(baseline.graph);
   const std::vector<LayerError> errors = errors_of(baseline, candidate, windows);
   const BlockGraph& block = baseline.graph.blocks[0];
-  const auto embedding = tensor_of(source, baseline.graph.embedding);
+  const auto embedding = tensor_of(source, baseline.graph.embedding.tokens);
   const auto norm = tensor_of(source, block.full_name(block.ops[0]) + ".weight");
   for (size_t linear = 0; linear < 3; ++linear) {
     const std::string name = linear_weights(baseline.graph)[linear];
@@ -285,7 +285,8 @@ TEST(LayerError, NeitherThreadsNorMemoryMatter) {
   const MemorySource source = random_model(config, kModelSeed);
   const EvaluatedModel baseline = model_of("base", source);
   MixedSource mixed = rounded(source, baseline.graph, 15);
-  mixed.compress(baseline.graph.head, int8_weight(tensor_of(source, baseline.graph.head)));
+  const std::string& matrix = baseline.graph.head.matrix;
+  mixed.compress(matrix, int8_weight(tensor_of(source, matrix)));
   const EvaluatedModel candidate = model_of("int", mixed);
   const TokenWindows windows = random_windows(baseline.graph);
   const int64_t least = least_hidden_bytes(baseline, windows);
@@ -338,7 +339,7 @@ TEST(LayerError, TheHeadIsListedWhereItDiffers) {
   const MemorySource source = random_model(config, kModelSeed);
   const EvaluatedModel baseline = model_of("base", source);
   MixedSource candidate(source);
-  const std::string head = baseline.graph.head;
+  const std::string head = baseline.graph.head.matrix;
   candidate.compress(head, int8_weight(tensor_of(source, head), 15));
   const TokenWindows windows = random_windows(baseline.graph);
   const auto errors = errors_of(baseline, model_of("head", candidate), windows);

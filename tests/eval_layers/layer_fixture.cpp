@@ -28,7 +28,11 @@ EvaluatedModel model_of(const std::string& name, const MemorySource& source) {
 }
 
 TokenWindows random_windows(const ModelGraph& graph, int64_t count) {
-  return {count, kLayerCtx, random_ids(graph, count * kLayerCtx, kModelSeed), ""};
+  TokenWindows windows;
+  windows.count = count;
+  windows.length = kLayerCtx;
+  windows.ids = random_ids(graph, count * kLayerCtx, kModelSeed);
+  return windows;
 }
 
 CompressedWeight int8_weight(const MemoryTensor& tensor, float limit) {
@@ -77,9 +81,15 @@ void fold(MemorySource& source, const BlockGraph& block, const InputGroup& group
   const Op& producer = block.ops[group.producer_op];
   const std::string name = block.full_name(producer);
   std::vector<float>& made = source.values(name + ".weight");
+  // Of [out, in], of [in, out], or of a norm's channels; Gemma's norms multiply by 1 + weight.
+  const bool turned = producer.kind == OpKind::kLinear && producer.linear.transposed;
   const size_t columns = made.size() / factors.size();
-  for (size_t i = 0; i < made.size(); ++i) made[i] *= factors[i / columns];
-  if (producer.bias) {
+  const float offset = producer.kind == OpKind::kNorm ? producer.norm.weight_offset : 0;
+  for (size_t i = 0; i < made.size(); ++i) {
+    const float factor = factors[turned ? i % factors.size() : i / columns];
+    made[i] = (made[i] + offset) * factor - offset;
+  }
+  if (producer.kind == OpKind::kNorm ? producer.norm.bias : producer.linear.bias) {
     std::vector<float>& bias = source.values(name + ".bias");
     for (size_t i = 0; i < bias.size(); ++i) bias[i] *= factors[i];
   }
@@ -87,7 +97,8 @@ void fold(MemorySource& source, const BlockGraph& block, const InputGroup& group
   for (const size_t index : group.linears) {
     std::vector<float>& weight = source.values(block.full_name(block.ops[index]) + ".weight");
     for (size_t i = 0; i < weight.size(); ++i) {
-      const size_t channel = i % width;
+      const size_t rows = weight.size() / width;
+      const size_t channel = block.ops[index].linear.transposed ? i / rows : i % width;
       weight[i] /= factors[group.producer == Producer::kNorm
                                ? channel
                                : static_cast<size_t>(group.producer_row[channel])];

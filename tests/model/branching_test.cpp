@@ -37,12 +37,12 @@ class Branching : public ::testing::TestWithParam<std::tuple<Precision, int>> {
     std::vector<float> hidden = stem;
     hidden.insert(hidden.end(), rest.begin(), rest.end());
     const auto rows = static_cast<int64_t>(hidden.size()) / graph_.hidden_size;
-    BlockWorkspace workspace(graph_.blocks[0], kPositions, precision_);
+    BlockWorkspace workspace(graph_.blocks[0], {.length = kPositions}, precision_);
     runner().run(hidden.data(), rows, workspace, {});
     return {hidden.end() - static_cast<ptrdiff_t>(rest.size()), hidden.end()};
   }
 
-  BlockRunner runner() const { return {graph_.blocks[0], weights_, table_, precision_}; }
+  BlockRunner runner() const { return {graph_.blocks[0], weights_, positions_, precision_}; }
 
   void expect_same(const std::vector<float>& found, const std::vector<float>& expected) const {
     if (precision_ == Precision::kBf16) {
@@ -58,7 +58,7 @@ class Branching : public ::testing::TestWithParam<std::tuple<Precision, int>> {
   const ModelGraph graph_ = graph_of(config());
   const Precision precision_ = std::get<0>(GetParam());
   const BlockWeights weights_ = load_block(graph_.blocks[0], source_, precision_);
-  const RotaryTable table_ = make_rotary_table(graph_.blocks[0].rotary, kPositions);
+  mutable PositionTables positions_{kPositions};
 };
 INSTANTIATE_TEST_SUITE_P(Kinds, Branching,
                          ::testing::Combine(::testing::Values(Precision::kBf16, Precision::kF32),
@@ -67,7 +67,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Branching,
 TEST_P(Branching, EachBranchSeesTheStemAndItself) {
   for (const int64_t stem_rows : {1, 130, 300}) {
     const std::vector<float> stem = random_rows(stem_rows);
-    BlockWorkspace first(graph_.blocks[0], kPositions, precision_);
+    BlockWorkspace first(graph_.blocks[0], {.length = kPositions}, precision_);
     std::vector<float> hidden = stem;
     runner().run(hidden.data(), stem_rows, first, {});
 
@@ -82,11 +82,11 @@ TEST_P(Branching, EachBranchSeesTheStemAndItself) {
       packed.insert(packed.end(), branches.back().begin(), branches.back().end());
     }
     // Another workspace goes on from a copy, over what it held before.
-    BlockWorkspace second(graph_.blocks[0], kPositions, 2000, precision_);
+    BlockWorkspace second(graph_.blocks[0], {.length = kPositions, .rows = 2000}, precision_);
     std::vector<float> other = random_rows(600);
     runner().run(other.data(), 600, second, {});
-    second.cache().copy_from(first.cache());
-    runner().run(packed.data(), segments, second, {});
+    second.state().copy_from(first.state());
+    runner().run({.hidden = packed.data(), .segments = segments}, second, {});
 
     size_t begin = 0;
     for (const std::vector<float>& branch : branches) {
@@ -110,9 +110,9 @@ TEST_P(Branching, BranchesBranch) {
   for (const auto* part : {&stem, &question, &a, &b, &question, &b}) {
     packed.insert(packed.end(), part->begin(), part->end());
   }
-  BlockWorkspace workspace(graph_.blocks[0], kPositions, precision_);
+  BlockWorkspace workspace(graph_.blocks[0], {.length = kPositions}, precision_);
   const std::vector<Segment> segments = {{40, 0}, {33, 40}, {5, 73}, {9, 73}, {33, 40}, {9, 73}};
-  runner().run(packed.data(), segments, workspace, {});
+  runner().run({.hidden = packed.data(), .segments = segments}, workspace, {});
   const auto rows = [&](int64_t begin, int64_t count) {
     const auto width = static_cast<ptrdiff_t>(graph_.hidden_size);
     return std::vector<float>(packed.begin() + begin * width,

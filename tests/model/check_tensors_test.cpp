@@ -4,10 +4,9 @@
 #include <limits>
 
 #include "model/architectures.h"
-#include "model/block_runner.h"
-#include "model/model_head.h"
+#include "model/block_weights.h"
 #include "pare/error.h"
-#include "tests/model/random_model.h"
+#include "tests/model/every_model.h"
 
 namespace pare {
 namespace {
@@ -81,18 +80,24 @@ TEST_F(CheckTensors, NonFiniteNormsAndBiasesAreNamed) {
   }
 }
 
-TEST_F(CheckTensors, TokensOutsideTheVocabularyAreRefused) {
-  std::vector<float> hidden(static_cast<size_t>(graph_.hidden_size));
-  for (const int32_t id : {-1, 100, 2147483647}) {
-    const std::vector<int32_t> ids = {id};
-    EXPECT_THAT(message_of(ErrorCode::kInputMalformed,
-                           [&] { embed_tokens(graph_, source_, ids, hidden.data()); }),
-                AllOf(HasSubstr(std::to_string(id)), HasSubstr("100")));
+class CheckAllTensors : public testing::EveryModel {};
+INSTANTIATE_TEST_SUITE_P(Models, CheckAllTensors, ::testing::ValuesIn(testing::model_configs()),
+                         testing::name_of);
+
+// In every architecture: encoders, experts, routers, scans, position tables and heads included.
+TEST_P(CheckAllTensors, MissingAndMisshapenOnesAreNamed) {
+  EXPECT_THAT(check_tensors(graph_, source_), IsEmpty());
+  for (const std::string& name : source_.names()) {
+    MemorySource damaged = source_;
+    damaged.erase(name);
+    EXPECT_THAT(message_of(ErrorCode::kInputMalformed, [&] { check_tensors(graph_, damaged); }),
+                AllOf(HasSubstr("\"" + name + "\""), HasSubstr("missing")));
+    Shape shape = source_.shape(name);
+    shape.push_back(1);
+    damaged.set(name, {shape, source_.values(name)});
+    EXPECT_THAT(message_of(ErrorCode::kInputMalformed, [&] { check_tensors(graph_, damaged); }),
+                AllOf(HasSubstr("\"" + name + "\""), HasSubstr(shape_text(shape))));
   }
-  const std::vector<int32_t> last = {99};
-  embed_tokens(graph_, source_, last, hidden.data());
-  const std::vector<float>& table = source_.values(graph_.embedding);
-  EXPECT_TRUE(std::equal(hidden.begin(), hidden.end(), table.end() - graph_.hidden_size));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "model/architectures.h"
 #include "pare/error.h"
 #include "tests/model/random_model.h"
+#include "tests/support/model_configs.h"
 
 namespace pare {
 namespace {
@@ -48,24 +49,32 @@ TEST(Config, SmallLlama) {
   EXPECT_EQ(graph.hidden_size, 48);
   EXPECT_EQ(graph.vocab_size, 100);
   EXPECT_EQ(graph.max_positions, 4096);
-  EXPECT_EQ(graph.head, "lm_head.weight");
-  EXPECT_FLOAT_EQ(graph.norm_epsilon, 1e-5F);
+  EXPECT_EQ(graph.embedding.tokens, "model.embed_tokens.weight");
+  EXPECT_EQ(graph.head.matrix, "lm_head.weight");
+  ASSERT_EQ(graph.head.tail.ops.size(), 1U);
+  EXPECT_EQ(graph.head.tail.ops[0].name, "model.norm");
+  EXPECT_FLOAT_EQ(graph.head.tail.ops[0].norm.epsilon, 1e-5F);
+  EXPECT_FALSE(graph.encoder);
   ASSERT_EQ(graph.blocks.size(), 2U);
   const BlockGraph& block = graph.blocks[1];
   EXPECT_EQ(block.prefix, "model.layers.1.");
-  EXPECT_EQ(block.attention.heads, 6);
-  EXPECT_EQ(block.attention.kv_heads, 2);
-  EXPECT_EQ(block.attention.head_dim, 8);
-  EXPECT_EQ(block.attention.window, 0);
-  EXPECT_FLOAT_EQ(block.attention.scale, 1 / std::sqrt(8.0F));
-  ASSERT_EQ(block.rotary.inverse_frequency.size(), 4U);
-  EXPECT_FLOAT_EQ(block.rotary.inverse_frequency[0], 1.0F);
-  EXPECT_FLOAT_EQ(block.rotary.inverse_frequency[2], 0.01F);
+  ASSERT_EQ(block.attentions.size(), 1U);
+  const AttentionShape& attention = block.attentions[0].shape;
+  EXPECT_EQ(attention.heads, 6);
+  EXPECT_EQ(attention.kv_heads, 2);
+  EXPECT_EQ(attention.head_dim, 8);
+  EXPECT_EQ(attention.window, 0);
+  EXPECT_TRUE(attention.causal);
+  EXPECT_FLOAT_EQ(attention.scale, 1 / std::sqrt(8.0F));
+  ASSERT_EQ(block.rotaries.size(), 2U);
+  ASSERT_EQ(block.rotaries[0].inverse_frequency.size(), 4U);
+  EXPECT_FLOAT_EQ(block.rotaries[0].inverse_frequency[0], 1.0F);
+  EXPECT_FLOAT_EQ(block.rotaries[0].inverse_frequency[2], 0.01F);
 }
 
 TEST(Config, TiedHeadIsTheEmbedding) {
   const ModelGraph graph = graph_of(with("tie_word_embeddings", true));
-  EXPECT_EQ(graph.head, graph.embedding);
+  EXPECT_EQ(graph.head.matrix, graph.embedding.tokens);
 }
 
 TEST(Config, OlderAndNewerSpellingsOfRotaryParametersAgree) {
@@ -81,7 +90,7 @@ TEST(Config, OlderAndNewerSpellingsOfRotaryParametersAgree) {
   newer["rope_parameters"]["rope_type"] = "llama3";
   newer["rope_parameters"]["rope_theta"] = 500000.0;
   const auto frequencies = [](const json& config) {
-    return graph_of(config).blocks[0].rotary.inverse_frequency;
+    return graph_of(config).blocks[0].rotaries[0].inverse_frequency;
   };
   EXPECT_EQ(frequencies(older), frequencies(newer));
   EXPECT_NE(frequencies(older), frequencies(with("rope_theta", 500000.0)));
@@ -98,7 +107,7 @@ TEST(Config, Llama3RotaryScaling) {
                                      {"low_freq_factor", 1.0},
                                      {"high_freq_factor", 4.0},
                                      {"original_max_position_embeddings", 64}}));
-  const auto& frequency = graph.blocks[0].rotary.inverse_frequency;
+  const auto& frequency = graph.blocks[0].rotaries[0].inverse_frequency;
   const double blend = (64 / (2 * M_PI / 0.1) - 1) / (4 - 1);
   EXPECT_FLOAT_EQ(frequency[0], 1.0F);
   EXPECT_NEAR(frequency[1], (1 - blend) * 0.1 / 8 + blend * 0.1, 1e-8);
@@ -108,7 +117,7 @@ TEST(Config, Llama3RotaryScaling) {
 
 TEST(Config, LinearRotaryScaling) {
   const ModelGraph graph = graph_of(with("rope_scaling", {{"type", "linear"}, {"factor", 4.0}}));
-  EXPECT_FLOAT_EQ(graph.blocks[0].rotary.inverse_frequency[0], 0.25F);
+  EXPECT_FLOAT_EQ(graph.blocks[0].rotaries[0].inverse_frequency[0], 0.25F);
 }
 
 TEST(Config, OlderAndNewerNamesOfTheElementTypeAreBothFine) {
@@ -119,8 +128,8 @@ TEST(Config, OlderAndNewerNamesOfTheElementTypeAreBothFine) {
 }
 
 TEST(Config, DefaultsOfAbsentKeys) {
-  EXPECT_EQ(graph_of(without("num_key_value_heads")).blocks[0].attention.kv_heads, 6);
-  EXPECT_EQ(graph_of(with("head_dim", nullptr)).blocks[0].attention.head_dim, 8);
+  EXPECT_EQ(graph_of(without("num_key_value_heads")).blocks[0].attentions[0].shape.kv_heads, 6);
+  EXPECT_EQ(graph_of(with("head_dim", nullptr)).blocks[0].attentions[0].shape.head_dim, 8);
   EXPECT_EQ(graph_of(with("head_dim", 10)).blocks[0].widths[2], 60);
   EXPECT_EQ(graph_of(without("architectures")).architecture, "LlamaForCausalLM");
   EXPECT_EQ(graph_of(without("model_type")).architecture, "LlamaForCausalLM");
@@ -131,7 +140,7 @@ TEST(Config, Biases) {
     const ModelGraph graph = graph_of(config);
     std::string names;
     for (const Op& op : graph.blocks[0].ops) {
-      if (op.bias) names += op.name.substr(op.name.find('.') + 1, 1);
+      if (op.linear.bias) names += op.name.substr(op.name.find('.') + 1, 1);
     }
     return names;
   };
@@ -146,7 +155,7 @@ TEST(Config, SlidingWindows) {
   const auto windows = [](const json& config) {
     std::vector<int64_t> found;
     const ModelGraph graph = graph_of(config);
-    for (const BlockGraph& block : graph.blocks) found.push_back(block.attention.window);
+    for (const BlockGraph& block : graph.blocks) found.push_back(block.attentions[0].shape.window);
     return found;
   };
   using Windows = std::vector<int64_t>;
@@ -178,7 +187,8 @@ TEST(Config, Qwen2SlidesFromItsDefaultLayerOn) {
   const auto first_sliding = [&] {
     const ModelGraph graph = graph_of(qwen);
     size_t layer = 0;
-    while (layer < graph.blocks.size() && graph.blocks[layer].attention.window == 0) ++layer;
+    while (layer < graph.blocks.size() && graph.blocks[layer].attentions[0].shape.window == 0)
+      ++layer;
     return layer;
   };
   EXPECT_EQ(first_sliding(), 28U);
@@ -241,8 +251,8 @@ TEST(Config, HeadsMustDivide) {
 }
 
 TEST(Config, UnknownRotaryTypeIsNamed) {
-  EXPECT_THAT(refusal(with("rope_scaling", {{"type", "yarn"}, {"factor", 4}})),
-              AllOf(HasSubstr("\"yarn\""), HasSubstr("llama3")));
+  EXPECT_THAT(refusal(with("rope_scaling", {{"type", "spiral"}, {"factor", 4}})),
+              AllOf(HasSubstr("\"spiral\""), HasSubstr("llama3")));
   EXPECT_THAT(refusal(with("rope_scaling", {{"rope_type", "llama3"}, {"factor", 4}})),
               HasSubstr("original_max_position_embeddings"));
 }
@@ -277,11 +287,22 @@ TEST(Config, DamagedJson) {
   EXPECT_NE(refusal(with("architectures", "LlamaForCausalLM").dump().substr(0, 60)), "");
 }
 
-TEST(Config, KnownArchitecturesDescribeThemselves) {
-  for (const ArchitectureInfo& known : known_architectures()) {
-    EXPECT_EQ(graph_of(with("architectures", json::array({known.name}))).architecture, known.name);
-    EXPECT_FALSE(known.remark.empty());
+// Which configuration belongs to which architecture is tested with model_configs().
+TEST(Config, ArchitecturesAndTypesAreBothNames) {
+  for (const testing::NamedConfig& config : testing::model_configs()) {
+    const json whole = json::parse(config.json);
+    json typed = whole;
+    typed.erase("architectures");
+    json named = whole;
+    named.erase("model_type");
+    SCOPED_TRACE(config.name);
+    EXPECT_EQ(graph_of(named).architecture, whole["architectures"][0]);
+    EXPECT_EQ(graph_of(typed).blocks.size(), graph_of(whole).blocks.size());
   }
+}
+
+TEST(Config, KnownArchitecturesHaveARemark) {
+  for (const ArchitectureInfo& known : known_architectures()) EXPECT_FALSE(known.remark.empty());
 }
 
 }  // namespace

@@ -96,11 +96,11 @@ TEST(Observer, SeesEveryInputOnce) {
   std::vector<float> hidden(static_cast<size_t>(kTokens * graph.hidden_size), 0.5F);
   const std::vector<float> before = hidden;
   const BlockWeights weights = load_block(block, source, Precision::kF32);
-  const RotaryTable rotary = make_rotary_table(block.rotary, kTokens);
-  BlockWorkspace workspace(block, kTokens, Precision::kF32);
+  PositionTables positions(kTokens);
+  BlockWorkspace workspace(block, {.length = kTokens}, Precision::kF32);
   std::map<int, int64_t> next;  // position that each value has to come with
   std::vector<int> order;
-  BlockRunner(block, weights, rotary, Precision::kF32)
+  BlockRunner(block, weights, positions, Precision::kF32)
       .run(hidden.data(), kTokens, workspace,
            [&](int value, int64_t position, int64_t rows, const float* x) {
              if (position == 0) order.push_back(value);
@@ -144,11 +144,11 @@ TEST_P(Independence, MemoryGrowsWithTheLengthNotItsSquare) {
   const BlockGraph& block = graph_.blocks[0];
   const BlockWeights weights = load_block(block, source_, GetParam());
   const auto peak_for = [&](int64_t length) {
-    const RotaryTable rotary = make_rotary_table(block.rotary, length);
-    const BlockRunner runner(block, weights, rotary, GetParam());
+    PositionTables positions(length);
+    const BlockRunner runner(block, weights, positions, GetParam());
     std::vector<float> hidden(static_cast<size_t>(length * graph_.hidden_size), 0.5F);
     const int64_t peak = peak_bytes([&] {
-      BlockWorkspace workspace(block, length, GetParam());
+      BlockWorkspace workspace(block, {.length = length}, GetParam());
       runner.run(hidden.data(), length, workspace, {});
     });
     for (const float value : hidden) EXPECT_TRUE(std::isfinite(value));

@@ -21,6 +21,9 @@ class MemorySource : public WeightSource {
   void set(const std::string& name, MemoryTensor tensor);
   void erase(const std::string& name);
   std::vector<float>& values(const std::string& name) { return tensors_.at(name).values; }
+  const std::vector<float>& values(const std::string& name) const {
+    return tensors_.at(name).values;
+  }
 
   const std::string& path() const override { return path_; }
   const std::string& config_json() const override { return config_json_; }

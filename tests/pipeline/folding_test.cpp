@@ -43,8 +43,16 @@ const SharingSet& set_of(const WorkingBlock& working, const std::string& linear)
 BlockWeights runnable(const BlockGraph& block, const WorkingBlock& working) {
   BlockWeights weights;
   weights.linears.resize(block.ops.size());
-  weights.norms.resize(block.ops.size());
-  for (const auto& [index, norm] : working.norms) weights.norms[index] = norm.weight;
+  weights.adapters.resize(block.ops.size());
+  weights.weight.resize(block.ops.size());
+  weights.bias.resize(block.ops.size());
+  weights.skip.resize(block.ops.size());
+  weights.table.resize(block.ops.size());
+  for (const auto& [index, norm] : working.norms) {
+    weights.weight[index] = norm.weight;
+    for (float& value : weights.weight[index]) value += norm.weight_offset;
+    weights.bias[index] = norm.bias;
+  }
   for (const SharingSet& set : working.sets) {
     for (const size_t index : set.linears) {
       const WorkingLinear& linear = working.linears.at(index);

@@ -1,0 +1,236 @@
+#include "pipeline/calibration_run.h"
+
+#include <algorithm>
+
+#include "kernels/vector_math.h"
+#include "model/expert_runner.h"
+#include "model/token_embedding.h"
+#include "pipeline/job_plan.h"
+
+namespace pare {
+namespace {
+
+// An expert that fewer tokens chose gets others of its layer as well: a Gram matrix of too few says
+// little about its inputs.
+constexpr int64_t kFewestExpertTokens = 256;
+
+std::vector<int64_t> evenly(int64_t count, int64_t wanted) {
+  std::vector<int64_t> rows;
+  for (int64_t i = 0; i < wanted; ++i) rows.push_back(i * count / wanted);
+  return rows;
+}
+
+}  // namespace
+
+CalibrationRun::CalibrationRun(const ModelGraph& graph, const WeightSource& source,
+                               const TokenWindows& windows, const QuantizeOptions& options,
+                               ThreadPool& pool, ProgressMeter& meter)
+    : graph_(graph),
+      source_(source),
+      windows_(windows),
+      options_(options),
+      pool_(pool),
+      meter_(meter),
+      batch_(batch_windows(options, static_cast<int64_t>(pool.size()))),
+      positions_(std::max(windows.length, windows.sources.longest())) {}
+
+void CalibrationRun::set_segments(Stack stack) {
+  segments_.clear();
+  begin_ = {0};
+  for (int64_t i = 0; i < windows_.count; ++i) {
+    const int64_t rows =
+        stack == Stack::kEncoder ? windows_.sources.length(i) : windows_.tokens_of(i);
+    segments_.push_back({rows, 0});
+    begin_.push_back(begin_.back() + rows);
+  }
+}
+
+void CalibrationRun::embed(const EmbeddingSpec& spec, std::span<const int32_t> ids, int64_t width) {
+  const TokenEmbedding embedding(spec, source_, Precision::kBf16);
+  width_ = width;
+  hidden_.assign(ids.size() * static_cast<size_t>(width), 0.0F);
+  pool_.parallel_for(segments_.size(), [&](size_t i, size_t) {
+    embedding.embed(
+        ids.subspan(static_cast<size_t>(begin_[i]), static_cast<size_t>(segments_[i].rows)), 0,
+        hidden_.data() + begin_[i] * width);
+  });
+  embedding.release();
+}
+
+void CalibrationRun::start(Stack stack) {
+  if (stack == Stack::kDecoder && graph_.encoder) {
+    const BlockGraph& tail = graph_.encoder->tail;
+    advance(tail, load_block(tail, source_, Precision::kBf16));
+    memory_ = std::move(hidden_);
+  }
+  set_segments(stack);
+  if (stack == Stack::kEncoder) {
+    const BlockGraph& tail = graph_.encoder->tail;
+    return embed(graph_.encoder->embedding, windows_.sources.ids, tail.width(tail.output));
+  }
+  std::vector<int32_t> ids;  // without padding
+  for (int64_t i = 0; i < windows_.count; ++i) {
+    const auto at = windows_.ids.begin() + i * windows_.length;
+    ids.insert(ids.end(), at, at + windows_.tokens_of(i));
+  }
+  embed(graph_.embedding, ids, graph_.hidden_size);
+}
+
+std::vector<SequenceRun> CalibrationRun::runs(int64_t first, int64_t count, float* hidden) const {
+  std::vector<SequenceRun> sequences;
+  const int64_t start = begin_[static_cast<size_t>(first)];
+  for (int64_t i = first; i < first + count; ++i) {
+    const auto index = static_cast<size_t>(i);
+    SequenceRun& run = sequences.emplace_back();
+    run.hidden = hidden + (begin_[index] - start) * width_;
+    run.segments = {&segments_[index], 1};
+    if (memory_.empty()) continue;
+    const BlockGraph& tail = graph_.encoder->tail;
+    run.memory = memory_.data() + windows_.sources.begin[index] * tail.width(tail.output);
+    run.memory_rows = windows_.sources.length(i);
+  }
+  return sequences;
+}
+
+std::vector<BlockWorkspace> CalibrationRun::make_workspaces(const BlockGraph& block) const {
+  std::vector<BlockWorkspace> workspaces;
+  const WorkspaceSize size{.length = positions_.positions(),
+                           .memory_length = windows_.sources.longest()};
+  for (size_t i = 0; i < pool_.size(); ++i) workspaces.emplace_back(block, size, Precision::kBf16);
+  return workspaces;
+}
+
+std::map<int, InputStatistics> CalibrationRun::observe(const BlockGraph& block,
+                                                       const BlockWeights& original,
+                                                       std::vector<WatchedValue> watched) {
+  for (WatchedValue& value : watched) {
+    value.tokens = value.value == block.memory ? source_tokens() : begin_.back();
+  }
+  StatisticsCollector collector(watched, pool_);
+  std::vector<BlockWorkspace> workspaces = make_workspaces(block);
+  const BlockRunner runner(block, original, positions_, Precision::kBf16);
+  original_tokens_.emplace(block, begin_.back());
+  std::vector<float> copy;
+  for (int64_t first = 0; first < sequences(); first += batch_) {
+    const int64_t count = std::min(batch_, sequences() - first);
+    const auto from = hidden_.begin() + begin_[static_cast<size_t>(first)] * width_;
+    copy.assign(from, from + rows_of(first, count) * width_);
+    std::vector<SequenceRun> batch = runs(first, count, copy.data());
+    collector.begin_batch(count);
+    pool_.parallel_for(batch.size(), [&](size_t i, size_t worker) {
+      batch[i].experts = &*original_tokens_;
+      batch[i].first_row = begin_[static_cast<size_t>(first) + i];
+      const RunHooks hooks{.observer = collector.observer(static_cast<int64_t>(i)), .editor = {}};
+      runner.run(batch[i], workspaces[worker], hooks);
+    });
+    collector.end_batch();
+    meter_.advance(static_cast<double>(count));
+    meter_.check_cancelled();
+  }
+  if (block.experts) routed_ = original_tokens_->routed(block.experts->count);
+  std::map<int, InputStatistics> statistics;
+  for (const WatchedValue& value : watched) {
+    statistics[value.value] = collector.take(value.value);
+  }
+  return statistics;
+}
+
+// The tokens that an expert is calibrated on, ascending.
+std::vector<int64_t> CalibrationRun::expert_rows(int64_t expert, ExpertTokens& tokens) const {
+  const int64_t all = begin_.back();
+  std::vector<int64_t> rows = routed_[static_cast<size_t>(expert)].rows;
+  tokens.routed = static_cast<int64_t>(rows.size());
+  const int64_t wanted = options_.moe_calib == "all" ? all : std::min(all, kFewestExpertTokens);
+  if (tokens.routed >= wanted) return rows;
+  std::vector<int64_t> others;
+  for (int64_t row = 0; row < all; ++row) {
+    if (!std::binary_search(rows.begin(), rows.end(), row)) others.push_back(row);
+  }
+  tokens.added = wanted - tokens.routed;
+  for (const int64_t i : evenly(static_cast<int64_t>(others.size()), tokens.added)) {
+    rows.push_back(others[static_cast<size_t>(i)]);
+  }
+  std::sort(rows.begin(), rows.end());
+  return rows;
+}
+
+std::map<int, InputStatistics> CalibrationRun::observe_expert(const BlockGraph& block,
+                                                              int64_t expert,
+                                                              const BlockWeights& original,
+                                                              std::vector<WatchedValue> watched,
+                                                              ExpertTokens& tokens) {
+  const std::vector<int64_t> rows = expert_rows(expert, tokens);
+  for (WatchedValue& value : watched) value.tokens = static_cast<int64_t>(rows.size());
+  StatisticsCollector collector(watched, pool_);
+  const BlockGraph graph = expert_block(block, expert);
+  PositionTables none(1);
+  const BlockRunner runner(graph, original, none, Precision::kBf16);
+  std::vector<BlockWorkspace> workspaces;
+  for (size_t i = 0; i < pool_.size(); ++i) {
+    workspaces.emplace_back(graph, WorkspaceSize{.length = kChunkTokens}, Precision::kBf16);
+  }
+  std::vector<std::vector<float>> out(pool_.size());
+  const auto chunk = static_cast<size_t>(kChunkTokens);
+  const size_t step = chunk * static_cast<size_t>(batch_);
+  for (size_t first = 0; first < rows.size(); first += step) {
+    const size_t count = std::min(step, rows.size() - first);
+    const size_t chunks = (count + chunk - 1) / chunk;
+    collector.begin_batch(static_cast<int64_t>(chunks));
+    pool_.parallel_for(chunks, [&](size_t i, size_t worker) {
+      const size_t begin = first + i * chunk;
+      const RunHooks hooks{.observer = collector.observer(static_cast<int64_t>(i)), .editor = {}};
+      run_expert(runner, *original_tokens_,
+                 {rows.data() + begin, std::min(chunk, rows.size() - begin)}, workspaces[worker],
+                 hooks, out[worker]);
+    });
+    collector.end_batch();
+    meter_.check_cancelled();
+  }
+  std::map<int, InputStatistics> statistics;
+  for (const WatchedValue& value : watched) {
+    statistics[value.value] = collector.take(value.value);
+  }
+  return statistics;
+}
+
+void CalibrationRun::advance(const BlockGraph& block, const BlockWeights& compressed) {
+  std::vector<BlockWorkspace> workspaces = make_workspaces(block);
+  const BlockRunner runner(block, compressed, positions_, Precision::kBf16);
+  compressed_tokens_.emplace(block, begin_.back());
+  for (int64_t first = 0; first < sequences(); first += batch_) {
+    const int64_t count = std::min(batch_, sequences() - first);
+    std::vector<SequenceRun> batch =
+        runs(first, count, hidden_.data() + begin_[static_cast<size_t>(first)] * width_);
+    pool_.parallel_for(batch.size(), [&](size_t i, size_t worker) {
+      batch[i].experts = &*compressed_tokens_;
+      batch[i].first_row = begin_[static_cast<size_t>(first) + i];
+      runner.run(batch[i], workspaces[worker], {});
+    });
+    meter_.advance(static_cast<double>(count));
+    meter_.check_cancelled();
+  }
+  if (block.experts) advanced_ = compressed_tokens_->routed(block.experts->count);
+}
+
+void CalibrationRun::advance_expert(const BlockGraph& block, int64_t expert,
+                                    const BlockWeights& compressed) {
+  const BlockGraph graph = expert_block(block, expert);
+  ClampCount clamps;
+  add_expert(graph, compressed, advanced_[static_cast<size_t>(expert)], Precision::kBf16, pool_,
+             *compressed_tokens_, clamps);
+}
+
+void CalibrationRun::finish(const BlockGraph& block, const BlockWeights& compressed) {
+  std::vector<BlockWorkspace> workspaces = make_workspaces(block);
+  const BlockRunner runner(block, compressed, positions_, Precision::kBf16);
+  std::vector<SequenceRun> all = runs(0, sequences(), hidden_.data());
+  pool_.parallel_for(all.size(), [&](size_t i, size_t worker) {
+    all[i].experts = &*compressed_tokens_;
+    all[i].first_row = begin_[i];
+    runner.finish(all[i], workspaces[worker], {});
+  });
+  original_tokens_.reset();
+  compressed_tokens_.reset();
+}
+
+}  // namespace pare

@@ -1,0 +1,102 @@
+// The calibration tokens on their way through the model, layer by layer.
+//
+// For each block: observe() runs them through the original and gathers statistics of its linears'
+// inputs; advance() runs them through what became of it. Experts are done one at a time in between:
+// observe_expert(), then advance_expert(), then finish() for the whole layer.
+//
+//   CalibrationRun run(graph, source, windows, options, pool, meter);
+//   run.start(Stack::kDecoder);
+//   auto statistics = run.observe(block, original, watched);
+//   run.advance(block, compressed);
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "calib/statistics.h"
+#include "calib/statistics_collector.h"
+#include "calib/token_source.h"
+#include "core/progress_meter.h"
+#include "core/thread_pool.h"
+#include "formats/weight_source.h"
+#include "model/block_graph.h"
+#include "model/block_runner.h"
+#include "model/layer_runner.h"
+#include "pare/quantize.h"
+
+namespace pare {
+
+enum class Stack : uint8_t { kEncoder, kDecoder };
+
+/// What an expert was calibrated on.
+struct ExpertTokens {
+  int64_t routed = 0;  ///< Tokens that chose it.
+  int64_t added = 0;   ///< Others of the layer, taken because those were too few, or all asked for.
+};
+
+class CalibrationRun {
+ public:
+  /// Keeps references.
+  CalibrationRun(const ModelGraph& graph, const WeightSource& source, const TokenWindows& windows,
+                 const QuantizeOptions& options, ThreadPool& pool, ProgressMeter& meter);
+
+  /// Embeds the tokens of a stack. The decoder's start takes over what the encoder made.
+  void start(Stack stack);
+
+  /// Statistics of the watched values of the original block.
+  std::map<int, InputStatistics> observe(const BlockGraph& block, const BlockWeights& original,
+                                         std::vector<WatchedValue> watched);
+
+  /// The same for an expert; after observe() of its block.
+  std::map<int, InputStatistics> observe_expert(const BlockGraph& block, int64_t expert,
+                                                const BlockWeights& original,
+                                                std::vector<WatchedValue> watched,
+                                                ExpertTokens& tokens);
+
+  /// Through the compressed block, or to its experts.
+  void advance(const BlockGraph& block, const BlockWeights& compressed);
+
+  /// Adds what the compressed expert makes of its tokens. In the order of experts.
+  void advance_expert(const BlockGraph& block, int64_t expert, const BlockWeights& compressed);
+
+  /// Behind the experts.
+  void finish(const BlockGraph& block, const BlockWeights& compressed);
+
+  /// Sequences that run between two updates of the statistics.
+  int64_t batch() const { return batch_; }
+  int64_t sequences() const { return static_cast<int64_t>(segments_.size()); }
+
+ private:
+  void embed(const EmbeddingSpec& embedding, std::span<const int32_t> ids, int64_t width);
+  void set_segments(Stack stack);
+  std::vector<SequenceRun> runs(int64_t first, int64_t count, float* hidden) const;
+  std::vector<BlockWorkspace> make_workspaces(const BlockGraph& block) const;
+  int64_t rows_of(int64_t first, int64_t count) const {
+    return begin_[static_cast<size_t>(first + count)] - begin_[static_cast<size_t>(first)];
+  }
+  std::vector<int64_t> expert_rows(int64_t expert, ExpertTokens& tokens) const;
+  int64_t source_tokens() const { return static_cast<int64_t>(windows_.sources.ids.size()); }
+
+  const ModelGraph& graph_;
+  const WeightSource& source_;
+  const TokenWindows& windows_;
+  const QuantizeOptions& options_;
+  ThreadPool& pool_;
+  ProgressMeter& meter_;
+  int64_t batch_ = 1;
+  PositionTables positions_;
+  int64_t width_ = 0;                          // of the stack that runs
+  std::vector<Segment> segments_;              // one a sequence
+  std::vector<int64_t> begin_;                 // rows before each sequence; one more than sequences
+  std::vector<float> hidden_;                  // [rows, width]
+  std::vector<float> memory_;                  // what the encoder made of the sources
+  std::optional<ExpertRows> original_tokens_;  // of the layer that runs
+  std::vector<ExpertRows::Routed> routed_;     // by the original router
+  std::optional<ExpertRows> compressed_tokens_;
+  std::vector<ExpertRows::Routed> advanced_;  // by the router after compression
+};
+
+}  // namespace pare

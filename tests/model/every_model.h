@@ -1,0 +1,28 @@
+// Tests that hold for models of every architecture: one instance for each of model_configs().
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <ostream>
+#include <string>
+
+#include "tests/model/random_model.h"
+#include "tests/support/model_configs.h"
+
+namespace pare::testing {
+
+/// What GoogleTest prints for a parameter.
+inline void PrintTo(const NamedConfig& config, std::ostream* out) { *out << config.name; }
+
+class EveryModel : public ::testing::TestWithParam<NamedConfig> {
+ protected:
+  const nlohmann::json config_ = nlohmann::json::parse(GetParam().json);
+  const MemorySource source_ = random_model(config_, kModelSeed);
+  const ModelGraph graph_ = graph_of(config_);
+};
+
+inline std::string name_of(const ::testing::TestParamInfo<NamedConfig>& info) {
+  return info.param.name;
+}
+
+}  // namespace pare::testing
