@@ -21,6 +21,17 @@ class EveryModel : public ::testing::TestWithParam<NamedConfig> {
   const ModelGraph graph_ = graph_of(config_);
 };
 
+/// Whether a token is rotated otherwise in a longer sequence (dynamic NTK, LongRoPE): then parts of
+/// a sequence are not what they are in the whole, by definition.
+inline bool rotates_by_length(const ModelGraph& graph) {
+  for (const BlockGraph& block : graph.blocks) {
+    for (const RotaryShape& shape : block.rotaries) {
+      if (shape.short_positions > 0) return true;
+    }
+  }
+  return false;
+}
+
 inline std::string name_of(const ::testing::TestParamInfo<NamedConfig>& info) {
   return info.param.name;
 }

@@ -59,6 +59,8 @@ TEST_P(BatchIndependence, OfThreads) {
 
 // A sequence that is cut short has the logits of its beginning: nothing looks ahead.
 TEST_P(BatchIndependence, OfLaterTokens) {
+  if (testing::rotates_by_length(graph_))
+    GTEST_SKIP() << "rotation depends on the length of the sequence";
   std::vector<Sequence> cut = {sequences_[2]};
   const std::vector<float> whole = run(cut, Precision::kBf16)[0];
   cut[0].ids.resize(11);

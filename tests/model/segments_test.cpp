@@ -116,9 +116,15 @@ class SegmentsOf : public testing::EveryModel {
 INSTANTIATE_TEST_SUITE_P(Models, SegmentsOf, ::testing::ValuesIn(testing::model_configs()),
                          testing::name_of);
 
-TEST_P(SegmentsOf, RandomLengths) { expect_same_in_segments(kRows, 9); }
+TEST_P(SegmentsOf, RandomLengths) {
+  if (testing::rotates_by_length(graph_))
+    GTEST_SKIP() << "rotation depends on the length of the sequence";
+  expect_same_in_segments(kRows, 9);
+}
 
 TEST_P(SegmentsOf, TwoContinuations) {
+  if (testing::rotates_by_length(graph_))
+    GTEST_SKIP() << "rotation depends on the length of the sequence";
   constexpr int64_t kStem = 13;
   constexpr int64_t kFirst = 7;
   constexpr int64_t kSecond = 11;
