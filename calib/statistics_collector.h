@@ -4,8 +4,8 @@
 // product would read), then end_batch() adds them up on the pool, cut by channel, each piece going
 // through the tokens in order. So the sums do not depend on threads or on the size of a batch.
 //
-//   StatisticsCollector collector(values, windows, length, pool);
-//   collector.begin_batch(first, count);
+//   StatisticsCollector collector(values, pool);
+//   collector.begin_batch(count);
 //   … runner.run(hidden, length, workspace, collector.observer(i)) for i in [0, count) …
 //   collector.end_batch();
 //   InputStatistics statistics = collector.take(value);

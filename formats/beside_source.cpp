@@ -50,11 +50,17 @@ class BesideSource final : public ForwardingSource {
     return {DType::kF32, found->second.shape, std::as_bytes(std::span(found->second.values))};
   }
   TensorView dense_part(const std::string& name, int64_t first, int64_t count) const override {
-    return factors_.contains(name) ? WeightSource::dense_part(name, first, count)
-                                   : base().dense_part(name, first, count);
+    const auto found = factors_.find(name);
+    if (found == factors_.end()) return base().dense_part(name, first, count);
+    const std::span<const float> values(found->second.values);
+    check_part(name, first, count, static_cast<int64_t>(values.size()));
+    const auto part = values.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+    return {DType::kF32, {count}, std::as_bytes(part)};
   }
   void read(const std::string& name, int64_t first, std::span<std::byte> out) const override {
-    factors_.contains(name) ? WeightSource::read(name, first, out) : base().read(name, first, out);
+    if (!factors_.contains(name)) return base().read(name, first, out);
+    const TensorView part = dense_part(name, first, static_cast<int64_t>(out.size() / 4));
+    std::copy_n(part.bytes.begin(), out.size(), out.begin());
   }
   DType dtype(const std::string& name) const override {
     return factors_.contains(name) ? DType::kF32 : base().dtype(name);

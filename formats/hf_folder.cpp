@@ -38,6 +38,33 @@ void check_shard_name(const std::string& index, const std::string& name) {
   }
 }
 
+// Python writes Infinity and NaN as words that JSON does not have; newer files name them in an
+// object, and so does what comes out of here.
+std::string name_non_finite(const std::string& text) {
+  std::string result;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (in_string && text[i] == '\\' && i + 1 < text.size()) {
+      result += text[i++];
+    } else if (text[i] == '"') {
+      in_string = !in_string;
+    } else if (!in_string) {
+      const std::string_view rest = std::string_view(text).substr(i);
+      bool found = false;
+      for (const std::string_view word : {"Infinity", "-Infinity", "NaN"}) {
+        if (!rest.starts_with(word)) continue;
+        result += "{\"__float__\": \"" + std::string(word) + "\"}";
+        i += word.size() - 1;
+        found = true;
+        break;
+      }
+      if (found) continue;
+    }
+    result += text[i];
+  }
+  return result;
+}
+
 class HfFolder final : public WeightSource {
  public:
   explicit HfFolder(const std::string& path) : path_(path) {
@@ -118,7 +145,7 @@ class HfFolder final : public WeightSource {
     if (!input_file_exists(file.string())) {
       throw Error(ErrorCode::kInputMissing, path_ + ": config.json is not there");
     }
-    config_json_ = read_text_file(file.string(), kMaxTextBytes);
+    config_json_ = name_non_finite(read_text_file(file.string(), kMaxTextBytes));
     check_json(config_json_, file.string());
   }
 

@@ -141,7 +141,8 @@ std::vector<Parameter> outer_parameters(const ModelGraph& graph) {
   parameters.push_back(
       {.name = graph.head.matrix, .shape = {graph.vocab_size, tail.width(tail.output)}});
   if (!graph.head.bias.empty()) {
-    parameters.push_back({.name = graph.head.bias, .shape = {1, graph.vocab_size}});
+    parameters.push_back(
+        {.name = graph.head.bias, .shape = {1, graph.vocab_size}, .optional = true});
   }
   // Encoder and decoder may share their tensors, and the head those of the embedding.
   std::vector<Parameter> unique;

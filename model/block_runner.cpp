@@ -25,6 +25,8 @@ struct BlockRunner::Piece {
   int64_t rows = 0;
   int64_t position = 0;
   bool ends_segment = false;
+  int64_t length =
+      0;  // positions up to the end of its segment: some models rotate long ones otherwise
 };
 
 BlockWorkspace::BlockWorkspace(const BlockGraph& block, const WorkspaceSize& size,
@@ -128,7 +130,8 @@ void BlockRunner::run(const SequenceRun& sequence, BlockWorkspace& workspace,
   for (const Segment& segment : sequence.segments) {
     for (int64_t done = 0; done < segment.rows;) {
       const int64_t count = std::min(segment.rows - done, chunk_rows - rows);
-      pieces.push_back({count, segment.position + done, done + count == segment.rows});
+      pieces.push_back({count, segment.position + done, done + count == segment.rows,
+                        segment.position + segment.rows});
       done += count;
       rows += count;
       if (rows == chunk_rows) flush();
@@ -304,11 +307,12 @@ void BlockRunner::run_adapter(size_t index, Chunk& chunk) const {
 
 void BlockRunner::run_rotary(const Op& op, Chunk& chunk) const {
   const RotaryShape& shape = block_.rotaries[static_cast<size_t>(op.detail)];
-  const RotaryTable& table = *rotary_[static_cast<size_t>(op.detail)];
-  const auto half = static_cast<size_t>(table.half);
+  const RotaryLookup& lookup = *rotary_[static_cast<size_t>(op.detail)];
+  const auto half = static_cast<size_t>(shape.rotated / 2);
   const auto rotated = static_cast<size_t>(shape.rotated);
   float* x = chunk.out(op.output);
   for (const Piece& piece : chunk.pieces) {
+    const RotaryTable& table = lookup.for_length(piece.length);
     for (int64_t row = 0; row < piece.rows; ++row) {
       const size_t offset = static_cast<size_t>(piece.position + row) * half;
       const std::span<const float> cosine(table.cosine.data() + offset, half);

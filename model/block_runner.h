@@ -152,7 +152,7 @@ class BlockRunner {
   BufferPlan buffers_;
   std::vector<bool> memory_side_;
   size_t experts_op_;
-  std::vector<const RotaryTable*> rotary_;  // by index into BlockGraph::rotaries
+  std::vector<const RotaryLookup*> rotary_;  // by index into BlockGraph::rotaries
   std::vector<AttentionTerms> terms_;       // by index into BlockGraph::attentions
   std::vector<Attention> attention_;
 };

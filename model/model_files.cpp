@@ -1,7 +1,10 @@
 #include "model/model_files.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
+#include <string_view>
+#include <utility>
 
 #include "formats/beside_source.h"
 #include "formats/lora_adapter.h"
@@ -20,8 +23,14 @@ using Names = std::map<std::string, StoredTensor>;
 // A parameter of one expert in the tensor that holds those of all.
 StoredTensor part_of(const WeightSource& source, const std::string& stored, int64_t expert,
                      const FusedExperts& fused) {
-  const StoredTensor whole = index_part(whole_tensor(source, stored), expert);
+  StoredTensor whole = index_part(whole_tensor(source, stored), expert);
   if (fused.parts == 1) return whole;
+  if (whole.shape.empty() || whole.shape[0] % fused.parts != 0) {
+    throw Error(ErrorCode::kInputMalformed, source.file_of(stored) + ": tensor \"" + stored +
+                                                "\" has shape " + shape_text(source.shape(stored)) +
+                                                ", expected [experts, " +
+                                                std::to_string(fused.parts) + " × rows, columns]");
+  }
   const int64_t rows = whole.shape[0] / fused.parts;
   return range_part(whole, fused.part * rows, (fused.part + 1) * rows);
 }
@@ -57,8 +66,45 @@ std::vector<std::string> wanted_names(const ModelGraph& graph, const WeightSourc
     }
   };
   add(outer_parameters(graph));
-  for_each_block(graph, [&](const BlockGraph& block) { add(block_parameters(block)); });
+  if (!graph.head.own_matrix.empty()) wanted.push_back(graph.head.own_matrix);
+  for_each_block(graph, [&](const BlockGraph& block) {
+    add(block_parameters(block));
+    if (!block.experts) return;
+    for (const FusedExperts& fused : block.experts->fused) {
+      if (fused.part == 0) wanted.push_back(block.prefix + fused.stored);
+    }
+  });
   return wanted;
+}
+
+// Names that releases of one model do not share.
+void find_old_names(const std::vector<std::string>& wanted, const WeightSource& source,
+                    Names& names) {
+  constexpr std::array<std::pair<const char*, const char*>, 2> kOther = {{
+      {".block_sparse_moe.gate.", ".mlp.gate."},
+      {"backbone.embeddings.", "backbone.embedding."},
+  }};
+  for (const std::string& name : wanted) {
+    if (source.contains(name) || names.contains(name)) continue;
+    for (const auto& [part, other] : kOther) {
+      const size_t at = name.find(part);
+      if (at == std::string::npos) continue;
+      std::string old = name;
+      old.replace(at, std::string_view(part).size(), other);
+      if (source.contains(old)) names[name] = whole_tensor(source, old);
+    }
+  }
+}
+
+// So many that a damaged file alone can ask for them.
+void check_experts(const ModelGraph& graph, const std::string& origin) {
+  constexpr int64_t kMostExperts = 1 << 18;
+  int64_t experts = 0;
+  for (const BlockGraph& block : graph.blocks) experts += block.experts ? block.experts->count : 0;
+  if (experts <= kMostExperts) return;
+  throw Error(ErrorCode::kInputMalformed, origin + ": asks for " + std::to_string(experts) +
+                                              " experts in all layers, expected at most " +
+                                              std::to_string(kMostExperts));
 }
 
 void find_adapters(std::vector<BlockGraph>& blocks, const WeightSource& source) {
@@ -66,7 +112,9 @@ void find_adapters(std::vector<BlockGraph>& blocks, const WeightSource& source) 
     for (Op& op : block.ops) {
       const std::string name = block.full_name(op) + kLoraASuffix;
       if (op.kind != OpKind::kLinear || !source.contains(name)) continue;
-      op.linear.adapter_rank = source.shape(name)[0];
+      // One of another shape is nothing that is known.
+      const Shape shape = source.shape(name);
+      if (shape.size() == 2) op.linear.adapter_rank = shape[0];
     }
   }
 }
@@ -82,13 +130,16 @@ void find_adapters(ModelGraph& graph, const WeightSource& source) {
 ModelFiles bind_model(std::shared_ptr<const WeightSource> source) {
   ModelFiles model;
   model.graph = describe_model(source->config_json(), source->path() + "/config.json");
+  check_experts(model.graph, source->path() + "/config.json");
   HeadSpec& head = model.graph.head;
   // Old names first: where all of a layer's experts lie is found under the description's names.
-  Names names = resolve_names(wanted_names(model.graph, *source), *source);
-  if (!names.empty()) source = make_named_source(std::move(source), std::move(names));
+  const std::vector<std::string> wanted = wanted_names(model.graph, *source);
+  Names names = resolve_names(wanted, *source);
+  find_old_names(wanted, *source, names);
+  if (!names.empty()) source = make_named_source(source, names);
   Names experts;
   for (const BlockGraph& block : model.graph.blocks) find_fused_experts(block, *source, experts);
-  if (!experts.empty()) source = make_named_source(std::move(source), std::move(experts));
+  if (!experts.empty()) source = make_named_source(source, experts);
   if (!head.own_matrix.empty() && source->contains(head.own_matrix)) head.matrix = head.own_matrix;
   find_adapters(model.graph, *source);
   model.unused = check_tensors(model.graph, *source);
@@ -100,8 +151,8 @@ ModelFiles open_model_files(const std::string& path, const std::string& lora, Lo
   std::shared_ptr<const WeightSource> source = open_weight_source(path);
   if (!lora.empty()) {
     auto adapter = std::make_shared<const LoraAdapter>(LoraAdapter::open(lora));
-    source = use == LoraUse::kMerge ? make_merged_source(std::move(source), std::move(adapter))
-                                    : make_beside_source(std::move(source), std::move(adapter));
+    source = use == LoraUse::kMerge ? make_merged_source(source, std::move(adapter))
+                                    : make_beside_source(source, std::move(adapter));
   }
   ModelFiles model = bind_model(std::move(source));
   if (lora.empty() || use == LoraUse::kMerge) return model;

@@ -28,7 +28,7 @@ ModelHead::ModelHead(const ModelGraph& graph, const WeightSource& source, Precis
   PositionTables positions(1);
   tail_ =
       std::make_unique<const BlockRunner>(graph.head.tail, *tail_weights_, positions, precision);
-  if (!graph.head.bias.empty()) bias_ = load_vector(source, graph.head.bias);
+  if (source.contains(graph.head.bias)) bias_ = load_vector(source, graph.head.bias);
 }
 
 ModelHead::ModelHead(const ModelGraph& graph, const WeightSource& source, Precision precision,
@@ -41,7 +41,7 @@ ModelHead::ModelHead(const ModelGraph& graph, const WeightSource& source, Precis
   PositionTables positions(1);
   tail_ =
       std::make_unique<const BlockRunner>(graph.head.tail, *tail_weights_, positions, precision);
-  if (!graph.head.bias.empty()) bias_ = load_vector(source, graph.head.bias);
+  if (source.contains(graph.head.bias)) bias_ = load_vector(source, graph.head.bias);
 }
 
 std::span<const float> ModelHead::logits(const float* hidden, int64_t rows,

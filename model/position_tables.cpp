@@ -17,14 +17,14 @@ bool same_shape(const RotaryShape& a, const RotaryShape& b) {
          a.ntk_factor == b.ntk_factor;
 }
 
-std::vector<float> frequencies(const RotaryShape& shape, int64_t positions) {
-  if (positions <= shape.short_positions) return shape.inverse_frequency;
+std::vector<float> frequencies(const RotaryShape& shape, int64_t length) {
+  if (length <= shape.short_positions) return shape.inverse_frequency;
   if (!shape.long_inverse_frequency.empty()) return shape.long_inverse_frequency;
   if (shape.ntk_theta == 0) return shape.inverse_frequency;
   const auto dim = static_cast<double>(shape.rotated);
-  const double growth = shape.ntk_factor * static_cast<double>(positions) /
-                            static_cast<double>(shape.short_positions) -
-                        (shape.ntk_factor - 1);
+  const double growth =
+      shape.ntk_factor * static_cast<double>(length) / static_cast<double>(shape.short_positions) -
+      (shape.ntk_factor - 1);
   const double theta = shape.ntk_theta * std::pow(growth, dim / (dim - 2));
   std::vector<float> result;
   for (int64_t i = 0; i < shape.rotated; i += 2) {
@@ -53,10 +53,10 @@ std::vector<float> alibi_bias(const AlibiSpec& spec, int64_t positions) {
 
 }  // namespace
 
-RotaryTable make_rotary_table(const RotaryShape& shape, int64_t positions) {
+RotaryTable make_rotary_table(const RotaryShape& shape, int64_t positions, int64_t length) {
   RotaryTable table;
   table.half = shape.rotated / 2;
-  const std::vector<float> frequency = frequencies(shape, positions);
+  const std::vector<float> frequency = frequencies(shape, length);
   const auto size = static_cast<size_t>(positions * table.half);
   table.cosine.resize(size);
   table.sine.resize(size);
@@ -73,12 +73,26 @@ RotaryTable make_rotary_table(const RotaryShape& shape, int64_t positions) {
   return table;
 }
 
-const RotaryTable& PositionTables::rotary(const RotaryShape& shape) {
-  for (const auto& known : known_) {
-    if (same_shape(known->shape, shape)) return known->table;
+const RotaryTable& RotaryLookup::for_length(int64_t length) const {
+  // Lengths that rotate alike share a table: all short ones and, but for dynamic scaling, all long.
+  int64_t kind = 0;
+  if (shape_.short_positions > 0 && length > shape_.short_positions) {
+    kind = shape_.ntk_theta > 0 ? length : 1;
   }
-  known_.push_back(std::make_unique<Known>(Known{shape, make_rotary_table(shape, positions_)}));
-  return known_.back()->table;
+  const std::lock_guard lock(mutex_);
+  std::unique_ptr<RotaryTable>& table = tables_[kind];
+  if (!table) {
+    table = std::make_unique<RotaryTable>(make_rotary_table(shape_, positions_, length));
+  }
+  return *table;
+}
+
+const RotaryLookup& PositionTables::rotary(const RotaryShape& shape) {
+  for (const auto& known : known_) {
+    if (same_shape(known->shape(), shape)) return *known;
+  }
+  known_.push_back(std::make_unique<RotaryLookup>(shape, positions_));
+  return *known_.back();
 }
 
 std::vector<float> alibi_slopes(int64_t heads) {

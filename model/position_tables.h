@@ -6,8 +6,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -21,7 +24,27 @@ struct RotaryTable {
   std::vector<float> cosine;
   std::vector<float> sine;
 };
-RotaryTable make_rotary_table(const RotaryShape& shape, int64_t positions);
+/// For sequences of so many tokens: some models rotate long ones otherwise.
+RotaryTable make_rotary_table(const RotaryShape& shape, int64_t positions, int64_t length);
+
+/// The tables of one shape by the length of the sequence, made when they are needed first: nearly
+/// always one. Safe from several threads.
+class RotaryLookup {
+ public:
+  RotaryLookup(RotaryShape shape, int64_t positions)
+      : shape_(std::move(shape)), positions_(positions) {}
+
+  const RotaryShape& shape() const noexcept { return shape_; }
+
+  /// Valid as long as this object.
+  const RotaryTable& for_length(int64_t length) const;
+
+ private:
+  RotaryShape shape_;
+  int64_t positions_;
+  mutable std::mutex mutex_;
+  mutable std::map<int64_t, std::unique_ptr<RotaryTable>> tables_;  // by the kind of length
+};
 
 /// The rotary tables of sequences of up to so many positions: one for each different shape, which
 /// are few in a model. Not safe from several threads.
@@ -32,15 +55,11 @@ class PositionTables {
   int64_t positions() const { return positions_; }
 
   /// Valid as long as this object.
-  const RotaryTable& rotary(const RotaryShape& shape);
+  const RotaryLookup& rotary(const RotaryShape& shape);
 
  private:
-  struct Known {
-    RotaryShape shape;
-    RotaryTable table;
-  };
   int64_t positions_;
-  std::vector<std::unique_ptr<Known>> known_;
+  std::vector<std::unique_ptr<RotaryLookup>> known_;
 };
 
 /// What is added to the scores of attention in sequences of up to `positions` tokens. `sinks` is

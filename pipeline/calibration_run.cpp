@@ -171,7 +171,7 @@ std::map<int, InputStatistics> CalibrationRun::observe_expert(const BlockGraph& 
   }
   std::vector<std::vector<float>> out(pool_.size());
   const auto chunk = static_cast<size_t>(kChunkTokens);
-  const size_t step = chunk * static_cast<size_t>(batch_);
+  const auto step = static_cast<size_t>(kExpertBatchTokens);
   for (size_t first = 0; first < rows.size(); first += step) {
     const size_t count = std::min(step, rows.size() - first);
     const size_t chunks = (count + chunk - 1) / chunk;

@@ -335,7 +335,8 @@ CompressedBlock compress_block(const BlockGraph& block, const WeightSource& sour
     store(name + ".weight", norm.dtype, norm.weight);
     store(name + ".bias", norm.bias_dtype, norm.bias);
   }
-  for (const auto& [index, linear] : working.linears) {
+  for (const auto& entry : working.linears) {
+    const WorkingLinear& linear = entry.second;
     store(linear.name + ".bias", linear.bias_dtype, linear.bias);
     const auto store_factor = [&](const char* suffix, Shape shape,
                                   const std::vector<float>& values) {

@@ -27,8 +27,14 @@ class ModelCompression {
     const std::vector<BlockGraph> none;
     const std::vector<BlockGraph>& encoder = job_.graph.encoder ? job_.graph.encoder->blocks : none;
     const std::vector<BlockGraph>& decoder = job_.graph.blocks;
-    const auto layers = static_cast<double>(encoder.size() + decoder.size());
-    job_.meter.set_total(layers * (compress_cost() + 2 * static_cast<double>(windows())));
+    double total = 0;
+    for (const std::vector<BlockGraph>* stack : {&encoder, &decoder}) {
+      for (const BlockGraph& block : *stack) {
+        const int64_t pieces = 1 + (block.experts ? block.experts->count : 0);
+        total += compress_cost() * static_cast<double>(pieces) + 2 * static_cast<double>(windows());
+      }
+    }
+    job_.meter.set_total(total);
     if (job_.graph.encoder) {
       if (calibration_) calibration_->start(Stack::kEncoder);
       for (size_t i = 0; i < encoder.size(); ++i) {
@@ -100,7 +106,7 @@ class ModelCompression {
     const BlockGraph graph = expert_block(block, expert);
     std::map<int, InputStatistics> statistics;
     ExpertTokens tokens;
-    if (watches) {
+    if (watches && !watched(graph).empty()) {
       job_.meter.phase("calibrate", layer_ + ", expert " + std::to_string(expert + 1) + " of " +
                                         std::to_string(block.experts->count));
       statistics = job_.times.timed("calibrate", [&] {

@@ -137,14 +137,25 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
     std::regex pattern;
     LinearPlan plan;
     int64_t matches = 0;
+    bool general = false;  // matches layers that are not kept in high precision by themselves
   };
   std::vector<Rule> rules;
   for (const auto& [pattern, name] : options.overrides) {
-    rules.push_back({pattern, compile(pattern), {&find_qformat(name), otherwise.sparsity}, 0});
+    rules.push_back(
+        {pattern, compile(pattern), {&find_qformat(name), otherwise.sparsity}, 0, false});
   }
   for (const std::string& pattern : options.exclude) {
-    rules.push_back({pattern, compile(pattern), untouched, 0});
+    rules.push_back({pattern, compile(pattern), untouched, 0, false});
   }
+  for_each_block(graph, [&](const BlockGraph& block) {
+    for (const Op& op : block.ops) {
+      if (op.kind != OpKind::kLinear || op.linear.keep) continue;
+      const std::string name = block.full_name(op);
+      for (Rule& rule : rules) {
+        rule.general = rule.general || std::regex_search(name, rule.pattern);
+      }
+    }
+  });
   bool any = false;
   for_each_block(graph, [&](const BlockGraph& block) {
     for (const Op& op : block.ops) {
@@ -154,8 +165,9 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
       LinearPlan linear = op.linear.keep ? untouched : otherwise;
       for (Rule& rule : rules) {
         if (!std::regex_search(name, rule.pattern)) continue;
-        linear = rule.plan;
         ++rule.matches;
+        // A pattern that also means other layers does not ask for this one.
+        if (!op.linear.keep || !rule.general) linear = rule.plan;
       }
       check_shape(name, linear, block.in_features(op));
       any = any || linear.changes();
@@ -315,8 +327,10 @@ int64_t compressing_bytes(const JobPlan& plan, const BlockGraph& block, int64_t 
   if (plan.needs_gram) bytes += widest * widest * (8 + 4 + 4 + 8) + split;
   if (!options.calibration.empty()) {
     const int64_t batch = batch_windows(options, threads);
-    bytes += StatisticsCollector::memory_bytes(watched, options.calibration_seqlen * batch);
-    const WorkspaceSize size{.length = options.calibration_seqlen,
+    // Experts see blocks of rows, whatever the windows' length.
+    const int64_t rows = std::max(options.calibration_seqlen * batch, kExpertBatchTokens);
+    bytes += StatisticsCollector::memory_bytes(watched, rows);
+    const WorkspaceSize size{.length = std::max(options.calibration_seqlen, kChunkTokens),
                              .memory_length = block.memory >= 0 ? options.calibration_seqlen : 0};
     bytes += threads * (BlockWorkspace::memory_bytes(block, size, Precision::kBf16) +
                         kChunkTokens * widest * 4) +

@@ -75,6 +75,9 @@ int64_t planned_bytes(const JobPlan& plan, const LinearPlan& linear, int64_t out
 /// Peak memory of the job, from the options and the largest block.
 int64_t planned_memory(const JobPlan& plan, const ModelGraph& graph, int64_t threads);
 
+/// Tokens that run through an expert between two updates of its statistics.
+inline constexpr int64_t kExpertBatchTokens = 8192;
+
 /// Windows that run through a block between two updates of the statistics.
 int64_t batch_windows(const QuantizeOptions& options, int64_t threads);
 

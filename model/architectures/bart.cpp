@@ -24,7 +24,8 @@ struct Stack {
   Activation activation = Activation::kGeluErf;
 };
 
-const NormSpec kNorm{.centered = true, .bias = true, .epsilon = 1e-5F};
+// Of all norms of the family.
+NormSpec layer_norm() { return {.centered = true, .bias = true, .epsilon = 1e-5F}; }
 
 Stack read_stack(const ConfigReader& config, const std::string& name, const char* activation) {
   Stack stack;
@@ -65,8 +66,8 @@ BlockGraph block(const Stack& stack, int64_t layer, bool norm_before) {
   cross.memory = true;
   // stream + part(norm(stream)), or norm(stream + part(stream))
   const auto half = [&](Value stream, const std::string& norm, const auto& part) {
-    if (norm_before) return b.add(stream, part(b.norm(stream, norm, kNorm)));
-    return b.norm(b.add(stream, part(stream)), norm, kNorm);
+    if (norm_before) return b.add(stream, part(b.norm(stream, norm, layer_norm())));
+    return b.norm(b.add(stream, part(stream)), norm, layer_norm());
   };
   Value stream = half(b.input(), "self_attn_layer_norm",
                       [&](Value x) { return attention(b, x, x, "self_attn", self); });
@@ -90,7 +91,7 @@ std::vector<BlockGraph> blocks(const Stack& stack, bool norm_before) {
 }
 
 BlockGraph tail(const Stack& stack, bool norm_before) {
-  return norm_before ? norm_tail(stack.hidden, stack.prefix + "layer_norm", kNorm)
+  return norm_before ? norm_tail(stack.hidden, stack.prefix + "layer_norm", layer_norm())
                      : no_ops(stack.hidden);
 }
 
@@ -109,7 +110,7 @@ EmbeddingSpec embedding(const ConfigReader& config, const Stack& stack, const Ba
   spec.position_rows = config.positive("max_position_embeddings", 1024) + kOffset;
   spec.position_offset = kOffset;
   spec.stem = traits.embedding_norm
-                  ? norm_tail(stack.hidden, stack.prefix + "layernorm_embedding", kNorm)
+                  ? norm_tail(stack.hidden, stack.prefix + "layernorm_embedding", layer_norm())
                   : no_ops(stack.hidden);
   return spec;
 }

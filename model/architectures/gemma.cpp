@@ -72,10 +72,20 @@ ModelGraph describe_gemma2(const ConfigReader& config) {
 }
 
 ModelGraph describe_gemma3(const ConfigReader& outer) {
-  // The model that also sees has the text part's configuration in a section of its own.
-  const ConfigReader config(
-      outer.has("text_config") ? outer.json().at("text_config") : outer.json(), outer.origin());
-  if (!config.json().is_object()) outer.fail("\"text_config\" is not an object");
+  // The model that also sees has the text part's configuration in a section of its own, which
+  // leaves out what is as in transformers' Gemma3TextConfig.
+  nlohmann::json text = outer.has("text_config") ? outer.json().at("text_config") : outer.json();
+  if (!text.is_object()) outer.fail("\"text_config\" is not an object");
+  const nlohmann::json defaults = {{"vocab_size", 262208},
+                                   {"num_attention_heads", 8},
+                                   {"num_key_value_heads", 4},
+                                   {"max_position_embeddings", 131072}};
+  if (outer.has("text_config")) {
+    for (const auto& [key, value] : defaults.items()) {
+      if (!text.contains(key)) text[key] = value;
+    }
+  }
+  const ConfigReader config(text, outer.origin());
   if (config.boolean("use_bidirectional_attention", false)) {
     config.fail("attention in both directions (\"use_bidirectional_attention\") is not supported");
   }

@@ -102,7 +102,10 @@ ModelGraph describe_gpt_neox(const ConfigReader& config) {
   ModelGraph model = make_frame(
       config, shape, {"gpt_neox.embed_in.weight", "gpt_neox.final_layer_norm", "embed_out.weight"},
       norm, false);
-  const RotaryShape rotary = read_rotary(config, shape.head_dim, {.partial = 0.25});
+  const RotaryShape rotary =
+      read_rotary(config, shape.head_dim,
+                  {.partial = 0.25,
+                   .theta_key = config.has("rotary_emb_base") ? "rotary_emb_base" : "rope_theta"});
   const AttentionSpec attention = causal_attention(shape);
   const LinearSpec linear{.bias = config.boolean("attention_bias", true)};
   const bool parallel = config.boolean("use_parallel_residual", true);

@@ -99,8 +99,9 @@ ModelGraph describe(const ConfigReader& config, const char* default_mlp, bool sc
   ModelGraph model =
       make_frame(config, frame, {"shared.weight", "decoder.final_layer_norm", "lm_head.weight"},
                  shape.norm, true);
-  // Whether the file has a head of its own decides, not what it says of it.
-  model.head.matrix = "shared.weight";
+  // A file that says nothing, or that they are tied, may have a head of its own all the same.
+  const bool tied = config.boolean("tie_word_embeddings", true);
+  model.head.matrix = tied ? "shared.weight" : "lm_head.weight";
   model.head.own_matrix = "lm_head.weight";
   if (scaled) model.head.scale = 1 / std::sqrt(static_cast<float>(shape.hidden));
   EncoderGraph encoder;
