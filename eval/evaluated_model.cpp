@@ -7,6 +7,7 @@
 #include <set>
 
 #include "model/model_files.h"
+#include "pare/error.h"
 
 namespace pare {
 namespace {
@@ -69,6 +70,22 @@ std::string dense_qformat(DType dtype) {
   }
 }
 
+namespace {
+
+// Scales that the quantizer moved into norms and rows are not in an adapter that comes later.
+void require_unscaled(const EvaluatedModel& model, const std::string& path,
+                      const std::string& adapter) {
+  const Json recipe = recipe_of(model);
+  const std::string qformat = text_or(recipe, "qformat", "");
+  if (qformat != "int8_sq" && qformat != "int4_awq") return;
+  throw Error(ErrorCode::kInputMalformed, path + ": its " + qformat +
+                                              " moved scales between layers, which the adapter " +
+                                              adapter + " does not know; quantize with --lora " +
+                                              adapter + " --lora-mode beside instead");
+}
+
+}  // namespace
+
 EvaluatedModel open_model(const std::string& path, const std::string& adapter) {
   EvaluatedModel model;
   model.name = model_name(path);
@@ -77,6 +94,7 @@ EvaluatedModel open_model(const std::string& path, const std::string& adapter) {
   model.source = std::move(files.source);
   model.graph = std::move(files.graph);
   model.unused = std::move(files.unused);
+  if (!adapter.empty()) require_unscaled(model, path, adapter);
   return model;
 }
 

@@ -153,7 +153,7 @@ class BlockRunner {
   std::vector<bool> memory_side_;
   size_t experts_op_;
   std::vector<const RotaryLookup*> rotary_;  // by index into BlockGraph::rotaries
-  std::vector<AttentionTerms> terms_;       // by index into BlockGraph::attentions
+  std::vector<AttentionTerms> terms_;        // by index into BlockGraph::attentions
   std::vector<Attention> attention_;
 };
 
