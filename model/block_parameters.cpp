@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "formats/beside_source.h"
+
 namespace pare {
 namespace {
 
@@ -39,8 +41,8 @@ class Collector {
         parameters_.back().transposed = op.linear.transposed;
         if (op.linear.bias) add(name + ".bias", {out});
         if (op.linear.adapter_rank > 0) {
-          add(name + ".lora_A.weight", {op.linear.adapter_rank, width});
-          add(name + ".lora_B.weight", {out, op.linear.adapter_rank});
+          add(name + kLoraASuffix, {op.linear.adapter_rank, width});
+          add(name + kLoraBSuffix, {out, op.linear.adapter_rank});
         }
         return;
       }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "formats/beside_source.h"
 #include "model/block_parameters.h"
 #include "pare/error.h"
 
@@ -54,7 +55,7 @@ void load_op(const BlockGraph& block, size_t index, const TensorLookup& tensors,
         const auto factor = [&](const std::string& suffix) {
           return Linear::dense(tensors.dense(name + suffix), name + suffix, {}, precision);
         };
-        weights.adapters[index] = {factor(".lora_A.weight"), factor(".lora_B.weight")};
+        weights.adapters[index] = {factor(kLoraASuffix), factor(kLoraBSuffix)};
       }
       return;
     case OpKind::kAttention: {

@@ -20,24 +20,19 @@ std::shared_ptr<const Linear> load_matrix(const ModelGraph& graph, const WeightS
 }  // namespace
 
 ModelHead::ModelHead(const ModelGraph& graph, const WeightSource& source, Precision precision)
-    : graph_(graph),
-      precision_(precision),
-      tail_weights_(
-          std::make_unique<const BlockWeights>(load_block(graph.head.tail, source, precision))),
-      matrix_(load_matrix(graph, source, precision)) {
-  PositionTables positions(1);
-  tail_ =
-      std::make_unique<const BlockRunner>(graph.head.tail, *tail_weights_, positions, precision);
-  if (source.contains(graph.head.bias)) bias_ = load_vector(source, graph.head.bias);
-}
+    : ModelHead(graph, source, precision, load_matrix(graph, source, precision)) {}
 
 ModelHead::ModelHead(const ModelGraph& graph, const WeightSource& source, Precision precision,
                      const ModelHead& other)
+    : ModelHead(graph, source, precision, other.matrix_) {}
+
+ModelHead::ModelHead(const ModelGraph& graph, const WeightSource& source, Precision precision,
+                     std::shared_ptr<const Linear> matrix)
     : graph_(graph),
       precision_(precision),
       tail_weights_(
           std::make_unique<const BlockWeights>(load_block(graph.head.tail, source, precision))),
-      matrix_(other.matrix_) {
+      matrix_(std::move(matrix)) {
   PositionTables positions(1);
   tail_ =
       std::make_unique<const BlockRunner>(graph.head.tail, *tail_weights_, positions, precision);

@@ -40,6 +40,9 @@ class ModelHead {
                                 LogitsWorkspace& workspace) const;
 
  private:
+  ModelHead(const ModelGraph& graph, const WeightSource& source, Precision precision,
+            std::shared_ptr<const Linear> matrix);
+
   const ModelGraph& graph_;
   Precision precision_;
   std::unique_ptr<const BlockWeights> tail_weights_;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "formats/beside_source.h"
 #include "kernels/codec.h"
 #include "kernels/sgemm.h"
 #include "model/block_parameters.h"
@@ -344,8 +345,8 @@ CompressedBlock compress_block(const BlockGraph& block, const WeightSource& sour
       result.dense.push_back({linear.name + suffix, DType::kF32, std::move(shape),
                               encode_values(values, DType::kF32)});
     };
-    store_factor(".lora_A.weight", {linear.adapter_rank, linear.in_features}, linear.lora_a);
-    store_factor(".lora_B.weight", {linear.out_features, linear.adapter_rank}, linear.lora_b);
+    store_factor(kLoraASuffix, {linear.adapter_rank, linear.in_features}, linear.lora_a);
+    store_factor(kLoraBSuffix, {linear.out_features, linear.adapter_rank}, linear.lora_b);
   }
   copy_others(block, source, result);
   source.release(block_tensors(block));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "formats/beside_source.h"
 #include "kernels/codec.h"
 #include "model/block_runner.h"
 #include "pare/error.h"
@@ -32,8 +33,8 @@ WorkingLinear load_linear(const BlockGraph& block, const Op& op, const WeightSou
   }
   linear.adapter_rank = op.linear.adapter_rank;
   if (linear.adapter_rank > 0) {
-    linear.lora_a = load_vector(source, linear.name + ".lora_A.weight");
-    linear.lora_b = load_vector(source, linear.name + ".lora_B.weight");
+    linear.lora_a = load_vector(source, linear.name + kLoraASuffix);
+    linear.lora_b = load_vector(source, linear.name + kLoraBSuffix);
   }
   if (linear.plan.sparsity == SparsityMethod::kMagnitude) {
     linear.keep = magnitude_mask(linear.weight, linear.out_features, linear.in_features, pool);

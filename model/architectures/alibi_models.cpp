@@ -48,14 +48,11 @@ ModelGraph describe_bloom(const ConfigReader& config) {
   attention.alibi.slopes = alibi_slopes(shape.heads);
   const bool after_norm = config.boolean("apply_residual_connection_post_layernorm", false);
   const LinearSpec linear{.bias = true};
-  const int64_t d = shape.head_dim;
   for (int64_t layer = 0; layer < shape.layers; ++layer) {
     BlockBuilder b("transformer.h." + std::to_string(layer) + ".", shape.hidden);
     const Value x = b.norm(b.input(), "input_layernorm", norm);
     const Value qkv = b.linear(x, "self_attention.query_key_value", 3 * shape.hidden, linear);
-    const Value q = b.slice_runs(qkv, {.begin = 0, .count = d, .stride = 3 * d});
-    const Value k = b.slice_runs(qkv, {.begin = d, .count = d, .stride = 3 * d});
-    const Value v = b.slice_runs(qkv, {.begin = 2 * d, .count = d, .stride = 3 * d});
+    const auto [q, k, v] = split_qkv_by_group(b, qkv, shape);
     const Value out =
         b.linear(b.attention(q, k, v, attention), "self_attention.dense", shape.hidden, linear);
     const Value middle = b.add(after_norm ? x : b.input(), out);
@@ -100,9 +97,7 @@ ModelGraph describe_mpt(const ConfigReader& config) {
     const Value x = b.norm(b.input(), "norm_1", norm);
     Value qkv = b.linear(x, "attn.Wqkv", 3 * shape.hidden);
     if (clip > 0) qkv = b.clamp(qkv, clip);
-    const Value q = b.slice(qkv, 0, shape.hidden);
-    const Value k = b.slice(qkv, shape.hidden, shape.hidden);
-    const Value v = b.slice(qkv, 2 * shape.hidden, shape.hidden);
+    const auto [q, k, v] = split_qkv(b, qkv, shape);
     const Value out = b.linear(b.attention(q, k, v, attention), "attn.out_proj", shape.hidden);
     const Value middle = b.add(b.input(), out);
     const Value y = b.norm(middle, "norm_2", norm);

@@ -57,20 +57,6 @@ TransformerShape read_falcon_shape(const ConfigReader& config, const FalconTrait
   return shape;
 }
 
-struct Qkv {
-  Value q, k, v;
-};
-
-// One tensor: for each group of heads its queries, then their key and value.
-Qkv split(BlockBuilder& b, Value fused, const TransformerShape& shape) {
-  const int64_t queries = shape.heads / shape.kv_heads * shape.head_dim;
-  const int64_t stride = queries + 2 * shape.head_dim;
-  const int64_t d = shape.head_dim;
-  return {b.slice_runs(fused, {.begin = 0, .count = queries, .stride = stride}),
-          b.slice_runs(fused, {.begin = queries, .count = d, .stride = stride}),
-          b.slice_runs(fused, {.begin = queries + d, .count = d, .stride = stride})};
-}
-
 }  // namespace
 
 ModelGraph describe_falcon(const ConfigReader& config) {
@@ -98,7 +84,8 @@ ModelGraph describe_falcon(const ConfigReader& config) {
     BlockBuilder b("transformer.h." + std::to_string(layer) + ".", shape.hidden);
     const Value x = b.norm(b.input(), traits.two_norms ? "ln_attn" : "input_layernorm", norm);
     const int64_t width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
-    Qkv qkv = split(b, b.linear(x, "self_attention.query_key_value", width, bias), shape);
+    Qkv qkv =
+        split_qkv_by_group(b, b.linear(x, "self_attention.query_key_value", width, bias), shape);
     if (!traits.alibi) {
       qkv.q = b.rotary(qkv.q, rotary);
       qkv.k = b.rotary(qkv.k, rotary);

@@ -53,10 +53,11 @@ ModelGraph describe_phi3(const ConfigReader& config) {
     BlockBuilder b(llama_prefix(layer), shape.hidden);
     const Value x = b.norm(b.input(), "input_layernorm", norm);
     const Value qkv = b.linear(x, "self_attn.qkv_proj", q_width + 2 * kv_width);
-    const Value q = b.rotary(b.slice(qkv, 0, q_width), rotary);
-    const Value k = b.rotary(b.slice(qkv, q_width, kv_width), rotary);
-    const Value v = b.slice(qkv, q_width + kv_width, kv_width);
-    const Value out = b.linear(b.attention(q, k, v, attention), "self_attn.o_proj", shape.hidden);
+    const Qkv parts = split_qkv(b, qkv, shape);
+    const Value q = b.rotary(parts.q, rotary);
+    const Value k = b.rotary(parts.k, rotary);
+    const Value out =
+        b.linear(b.attention(q, k, parts.v, attention), "self_attn.o_proj", shape.hidden);
     const Value middle = b.add(b.input(), out);
     const Value y = b.norm(middle, "post_attention_layernorm", norm);
     const Value mlp =

@@ -15,25 +15,6 @@ NormSpec layer_norm(const ConfigReader& config, const char* epsilon_key) {
           .epsilon = static_cast<float>(config.number(epsilon_key, 1e-5))};
 }
 
-struct Qkv {
-  Value q, k, v;
-};
-
-// All queries, all keys, all values.
-Qkv split_thirds(BlockBuilder& b, Value fused, const TransformerShape& shape) {
-  const int64_t q = shape.heads * shape.head_dim;
-  const int64_t kv = shape.kv_heads * shape.head_dim;
-  return {b.slice(fused, 0, q), b.slice(fused, q, kv), b.slice(fused, q + kv, kv)};
-}
-
-// Query, key and value of one head after the other.
-Qkv split_by_head(BlockBuilder& b, Value fused, const TransformerShape& shape) {
-  const int64_t d = shape.head_dim;
-  return {b.slice_runs(fused, {.begin = 0, .count = d, .stride = 3 * d}),
-          b.slice_runs(fused, {.begin = d, .count = d, .stride = 3 * d}),
-          b.slice_runs(fused, {.begin = 2 * d, .count = d, .stride = 3 * d})};
-}
-
 // GPT-2 and BigCode: learned positions, names under "transformer.h.".
 ModelGraph describe_gpt(const ConfigReader& config, TransformerShape shape, bool transposed,
                         bool by_head, const char* activation_name) {
@@ -56,7 +37,7 @@ ModelGraph describe_gpt(const ConfigReader& config, TransformerShape shape, bool
     const Value x = b.norm(b.input(), "ln_1", norm);
     const int64_t width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
     const Value fused = b.linear(x, "attn.c_attn", width, linear);
-    const Qkv qkv = by_head ? split_by_head(b, fused, shape) : split_thirds(b, fused, shape);
+    const Qkv qkv = by_head ? split_qkv_by_group(b, fused, shape) : split_qkv(b, fused, shape);
     const Value out =
         b.linear(b.attention(qkv.q, qkv.k, qkv.v, attention), "attn.c_proj", shape.hidden, linear);
     const Value middle = b.add(b.input(), out);
@@ -112,8 +93,8 @@ ModelGraph describe_gpt_neox(const ConfigReader& config) {
   for (int64_t layer = 0; layer < shape.layers; ++layer) {
     BlockBuilder b("gpt_neox.layers." + std::to_string(layer) + ".", shape.hidden);
     const Value x = b.norm(b.input(), "input_layernorm", norm);
-    const Qkv qkv =
-        split_by_head(b, b.linear(x, "attention.query_key_value", 3 * shape.hidden, linear), shape);
+    const Qkv qkv = split_qkv_by_group(
+        b, b.linear(x, "attention.query_key_value", 3 * shape.hidden, linear), shape);
     const Value context =
         b.attention(b.rotary(qkv.q, rotary), b.rotary(qkv.k, rotary), qkv.v, attention);
     const Value out = b.linear(context, "attention.dense", shape.hidden, linear);

@@ -100,8 +100,6 @@ ModelGraph describe(const ConfigReader& config, const char* default_mlp, bool sc
       make_frame(config, frame, {"shared.weight", "decoder.final_layer_norm", "lm_head.weight"},
                  shape.norm, true);
   // A file that says nothing, or that they are tied, may have a head of its own all the same.
-  const bool tied = config.boolean("tie_word_embeddings", true);
-  model.head.matrix = tied ? "shared.weight" : "lm_head.weight";
   model.head.own_matrix = "lm_head.weight";
   if (scaled) model.head.scale = 1 / std::sqrt(static_cast<float>(shape.hidden));
   EncoderGraph encoder;

@@ -138,6 +138,21 @@ ModelGraph make_frame(const ConfigReader& config, const TransformerShape& shape,
   return model;
 }
 
+Qkv split_qkv(BlockBuilder& b, Value fused, const TransformerShape& shape) {
+  const int64_t q = shape.heads * shape.head_dim;
+  const int64_t kv = shape.kv_heads * shape.head_dim;
+  return {b.slice(fused, 0, q), b.slice(fused, q, kv), b.slice(fused, q + kv, kv)};
+}
+
+Qkv split_qkv_by_group(BlockBuilder& b, Value fused, const TransformerShape& shape) {
+  const int64_t d = shape.head_dim;
+  const int64_t queries = shape.heads / shape.kv_heads * d;
+  const int64_t stride = queries + 2 * d;
+  return {b.slice_runs(fused, {.begin = 0, .count = queries, .stride = stride}),
+          b.slice_runs(fused, {.begin = queries, .count = d, .stride = stride}),
+          b.slice_runs(fused, {.begin = queries + d, .count = d, .stride = stride})};
+}
+
 Value gated_mlp(BlockBuilder& b, Value x, int64_t intermediate, Activation activation, bool bias,
                 const GatedMlpNames& names) {
   const Value gate = b.linear(x, names.gate, intermediate, {.bias = bias});

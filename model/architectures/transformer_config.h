@@ -77,6 +77,17 @@ BlockGraph no_ops(int64_t hidden);
 
 // Pieces that architectures are made of.
 
+struct Qkv {
+  Value q, k, v;
+};
+
+/// Of a tensor with all queries, then all keys, then all values.
+Qkv split_qkv(BlockBuilder& b, Value fused, const TransformerShape& shape);
+
+/// Of a tensor with the queries of the heads that share a key, then their key and their value; with
+/// as many keys as heads: query, key and value of one head after the other.
+Qkv split_qkv_by_group(BlockBuilder& b, Value fused, const TransformerShape& shape);
+
 struct GatedMlpNames {
   std::string gate = "mlp.gate_proj";
   std::string up = "mlp.up_proj";
