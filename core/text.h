@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace pare {
 
@@ -19,5 +20,8 @@ bool is_utf8(std::string_view text) noexcept;
 
 /// `text` with A … Z as a … z, whatever the locale.
 std::string lower_ascii(std::string text);
+
+/// "a, b, c" of names; of more than eight, the first eight and how many more there are.
+std::string shown_names(const std::vector<std::string>& names);
 
 }  // namespace pare

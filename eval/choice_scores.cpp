@@ -21,7 +21,11 @@ class PassBytes {
     for (const EvaluatedModel& model : models) {
       int64_t of_experts = 0;
       for (const BlockGraph& block : model.graph.blocks) {
-        stem_cache_ = std::max(stem_cache_, SequenceState::memory_bytes(block, 1, 1, precision));
+        // Keys and values grow with a stem, states of scans do not.
+        const int64_t one = SequenceState::memory_bytes(block, 1, 1, precision);
+        const int64_t grown = SequenceState::memory_bytes(block, 2, 1, precision) - one;
+        stem_cache_ = std::max(stem_cache_, grown);
+        stem_state_ = std::max(stem_state_, one - grown);
         of_experts = std::max(of_experts, ExpertRows::memory_bytes(block, 1));
       }
       row_ += model.graph.hidden_size * 4 + of_experts;
@@ -32,12 +36,13 @@ class PassBytes {
   }
   // Keys and values are those of the one layer that runs.
   int64_t of_stem(const std::vector<int32_t>& stem) const {
-    return static_cast<int64_t>(stem.size()) * (row_ + stem_cache_);
+    return static_cast<int64_t>(stem.size()) * (row_ + stem_cache_) + stem_state_;
   }
 
  private:
   int64_t row_ = 0;
-  int64_t stem_cache_ = 0;
+  int64_t stem_cache_ = 0;  // of one token
+  int64_t stem_state_ = 0;
 };
 
 // Units that run together: as many as fit, at least one. Their stems run again in each pass that

@@ -123,6 +123,7 @@ class Evaluation {
   EvaluateReport run() {
     meter_.phase("read", options_.baseline);
     models_ = open_models(options_);
+    precision_ = run_precision(precision_, models_);
     pool_.emplace(static_cast<size_t>(options_.threads));
     heads_ = shared_heads(models_);
     clamps_.resize(models_.size());

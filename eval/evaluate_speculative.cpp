@@ -118,6 +118,7 @@ class SpeculativeEvaluation {
 
   SpeculativeReport run() {
     open_models();
+    precision_ = run_precision(precision_, models_);
     pool_.emplace(static_cast<size_t>(options_.threads));
     for (const std::string& warning : model_warnings(models_)) warn(warning);
     require_no_encoder(models_, "speculative decoding");

@@ -15,6 +15,7 @@
 #include "eval/layer_scales.h"
 #include "eval/layer_swap.h"
 #include "eval/lockstep.h"
+#include "formats/beside_source.h"
 #include "model/block_parameters.h"
 #include "model/block_runner.h"
 #include "model/layer_runner.h"
@@ -300,7 +301,7 @@ class Measurement {
       const std::string name = block.full_name(op) + ending;
       return Linear::dense(candidate_.source->dense(name), name, {}, setup_.precision);
     };
-    return LowRankAdapter{factor(".lora_A.weight"), factor(".lora_B.weight")};
+    return LowRankAdapter{factor(kLoraASuffix), factor(kLoraBSuffix)};
   }
 
   void store(size_t result, const WindowGroup& group, std::span<const double> kl,
@@ -322,10 +323,9 @@ class Measurement {
   // Of the shape that ran last: nearly all models have one.
   std::vector<BlockWorkspace>& workspaces(const BlockGraph& block) {
     if (made_for_ == nullptr || !same_workspace(*made_for_, block)) {
-      workspaces_.clear();
-      for (size_t worker = 0; worker < pool_.size(); ++worker) {
-        workspaces_.emplace_back(block, WorkspaceSize{.length = windows_.length}, setup_.precision);
-      }
+      workspaces_.clear();  // before the new ones take memory
+      workspaces_ =
+          make_workspaces(pool_.size(), block, {.length = windows_.length}, setup_.precision);
       made_for_ = &block;
     }
     return workspaces_;

@@ -70,6 +70,16 @@ void for_each_window(ThreadPool& pool, ProgressMeter& meter, int64_t windows, do
   }
 }
 
+void name_layer(const EvaluatedModel& model, const BlockGraph& block,
+                const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kNonFinite) throw;
+    throw Error(error.code(), model.source->path() + ": " + block.prefix + ": " + error.what());
+  }
+}
+
 void for_each_layer(std::span<const EvaluatedModel> models, ProgressMeter& meter,
                     const std::string& prefix, const LayerSteps& steps,
                     const std::function<void(size_t model, const BlockGraph& block)>& body) {
@@ -81,12 +91,7 @@ void for_each_layer(std::span<const EvaluatedModel> models, ProgressMeter& meter
       meter.phase("evaluate", prefix + "layer " + std::to_string(layer + 1) + " of " +
                                   std::to_string(model.graph.blocks.size()) + ", " + model.name);
       meter.check_cancelled();
-      try {
-        body(m, block);
-      } catch (const Error& error) {
-        if (error.code() != ErrorCode::kNonFinite) throw;
-        throw Error(error.code(), model.source->path() + ": " + block.prefix + ": " + error.what());
-      }
+      name_layer(model, block, [&] { body(m, block); });
     }
     if (steps.after) steps.after(layer);
   }
@@ -188,7 +193,7 @@ void LockstepRunner::encode(const Batch& batch, const std::string& prefix) {
                                    std::to_string(encoder.blocks.size()) + ", " + model.name);
       meter_.check_cancelled();
       Rows rows = source_rows(batch, width, memory_[m].data());
-      run_layer(m, encoder.blocks[layer], rows);
+      name_layer(model, encoder.blocks[layer], [&] { run_layer(m, encoder.blocks[layer], rows); });
     }
     Rows rows = source_rows(batch, width, memory_[m].data());
     run_layer(m, encoder.tail, rows);
@@ -263,9 +268,7 @@ std::vector<BlockWorkspace>& LockstepRunner::workspaces(const BlockGraph& block)
   made->made_for = &block;
   const WorkspaceSize size{.length = positions_.positions(),
                            .memory_length = options_.source_length};
-  for (size_t worker = 0; worker < pool_.size(); ++worker) {
-    made->of_worker.emplace_back(block, size, options_.precision);
-  }
+  made->of_worker = make_workspaces(pool_.size(), block, size, options_.precision);
   workspaces_.push_back(std::move(made));
   return workspaces_.back()->of_worker;
 }

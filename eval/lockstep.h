@@ -44,8 +44,12 @@ struct LayerSteps {
   }
 };
 
+/// Calls body(), and names model and layer where it throws Error(kNonFinite).
+void name_layer(const EvaluatedModel& model, const BlockGraph& block,
+                const std::function<void()>& body);
+
 /// Calls body(model, block) for layer 0 of each model, then for layer 1 …, says so to the meter,
-/// and names model and layer where the body throws Error(kNonFinite). `prefix` starts the detail.
+/// and names what fails, as name_layer() does. `prefix` starts the detail.
 void for_each_layer(std::span<const EvaluatedModel> models, ProgressMeter& meter,
                     const std::string& prefix, const LayerSteps& steps,
                     const std::function<void(size_t model, const BlockGraph& block)>& body);

@@ -10,18 +10,14 @@
 #include <string>
 
 #include "eval/evaluated_model.h"
+#include "model/position_limit.h"
 
 namespace pare {
-
-/// Positions that the model's tables hold, of sources and targets alike; 0: there is no table, and
-/// sequences may be of any length. (What it was trained on is ModelGraph::max_positions.)
-int64_t position_limit(const ModelGraph& graph);
 
 /// The least of the models' limits; 0: none has one.
 int64_t position_limit(std::span<const EvaluatedModel> models);
 
-/// Throws Error(kUsage), naming the model and both numbers, for sequences that are longer than its
-/// tables; `what` names the length that is too large ("ctx").
+/// Throws for the first model whose tables are too short, as it does for one.
 void require_positions(std::span<const EvaluatedModel> models, int64_t length,
                        const std::string& what);
 

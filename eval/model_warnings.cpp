@@ -3,22 +3,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/text.h"
 #include "tokenizer/open_tokenizer.h"
 
 namespace pare {
-namespace {
-
-std::string joined(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 8;
-  std::string text;
-  for (size_t i = 0; i < std::min(kShown, names.size()); ++i) {
-    text += (i == 0 ? "" : ", ") + names[i];
-  }
-  return names.size() > kShown ? text + " …" : text;
-}
-
-}  // namespace
-
 std::optional<bool> same_tokenizer(const EvaluatedModel& a, const EvaluatedModel& b) {
   const auto& left = a.source->text_files();
   const auto& right = b.source->text_files();
@@ -40,7 +28,7 @@ std::vector<std::string> model_warnings(std::span<const EvaluatedModel> models) 
     const std::string& path = model.source->path();
     if (!model.unused.empty()) {
       warnings.push_back("W-UNUSED: " + path + ": " + std::to_string(model.unused.size()) +
-                         " tensors are not used: " + joined(model.unused));
+                         " tensors are not used: " + shown_names(model.unused));
     }
     if (m > 0 && !same_tokenizer(models[0], model).value_or(true)) {
       warnings.push_back(

@@ -93,13 +93,9 @@ void PromptRunner::run_layer(size_t m, const BlockGraph& block, const PromptPlan
   const int64_t width = model.graph.hidden_size;
   const BlockWeights weights = load_block(block, *model.source, precision_);
   const BlockRunner runner(block, weights, batch.positions, precision_);
-  std::vector<BlockWorkspace> scratch;
-  for (size_t worker = 0; worker < pool_.size(); ++worker) {
-    scratch.emplace_back(
-        block,
-        WorkspaceSize{.length = plan.longest, .rows = std::max(plan.longest, batch.longest_unit)},
-        precision_);
-  }
+  std::vector<BlockWorkspace> scratch = make_workspaces(
+      pool_.size(), block,
+      {.length = plan.longest, .rows = std::max(plan.longest, batch.longest_unit)}, precision_);
   const size_t stems = batch.stems.size();
   const size_t units = batch.stem_of_unit.size();
   // Stems first, then units: where there are experts, they run over the tokens of all.

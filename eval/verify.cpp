@@ -151,10 +151,11 @@ constexpr double kFarOff = 1e-4;
 
 VerifyReport verify(const std::string& golden_path, const std::string& path,
                     const std::string& precision_name, int threads, const Callbacks& callbacks) {
-  const Precision precision = parse_precision(precision_name);
+  const Precision asked = parse_precision(precision_name);
   if (threads < 0) throw Error(ErrorCode::kUsage, "the number of threads is negative");
   const SafetensorsFile file = SafetensorsFile::open(golden_path);
   EvaluatedModel model = open_model(path);
+  const Precision precision = run_precision(asked, {&model, 1});
   Golden golden;
   golden.windows = read_windows(file, golden_path, model.graph.encoder.has_value());
   const TokenWindows& windows = golden.windows;

@@ -64,7 +64,7 @@ Attention::Attention(const AttentionShape& shape, Precision precision, const Att
          terms->distance_bias.size() == static_cast<size_t>(shape.heads * (2 * terms->span - 1)));
   assert(terms == nullptr || terms->sinks.empty() ||
          terms->sinks.size() == static_cast<size_t>(shape.heads));
-  if (precision == Precision::kF32) return;
+  if (precision != Precision::kBf16) return;
   const int64_t rows = shape.heads / shape.kv_heads * kQueryTile;
   score_product_ = std::make_unique<TileMatmul>(TileShape{.m = rows,
                                                           .n = kKeyTile,
@@ -129,7 +129,7 @@ void Attention::start(const Tile& tile, AttentionScratch& scratch) const {
       scratch.row_sum[static_cast<size_t>(row)] = 1;
     }
   }
-  if (precision_ == Precision::kF32) return;
+  if (precision_ != Precision::kBf16) return;
   scratch.partial.resize(static_cast<size_t>(rows * value_stride_));
   // The product is of the whole tile: rows without a token count as zero.
   scratch.probabilities.assign(static_cast<size_t>(rows * kKeyTile), 0);

@@ -6,7 +6,7 @@
 // arXiv:1805.02867), so memory does not grow with the square of the length.
 //
 // Precision: in BF16, queries, keys, values and probabilities are rounded to bfloat16 and products
-// summed in FP32; caps, biases and softmax are FP32. In FP32 everything is FP32.
+// summed in FP32; caps, biases and softmax are FP32. Otherwise everything is FP32.
 //
 // A row's result depends on its query and on the keys it sees, not on how rows are cut into calls
 // nor on what comes after it: tiles of keys start at multiples of their size, and each product sums

@@ -68,6 +68,26 @@ void f32_to_bf16_kernel(const float* HWY_RESTRICT in, size_t size, uint16_t* HWY
   }
 }
 
+void split_bf16_kernel(const float* HWY_RESTRICT in, size_t size, uint16_t* HWY_RESTRICT high,
+                       uint16_t* HWY_RESTRICT low) {
+  const hn::ScalableTag<float> df;
+  const size_t lanes = hn::Lanes(df);
+  HWY_ALIGN uint16_t buffer[HWY_MAX_BYTES / sizeof(float)];
+  size_t i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    const auto value = hn::LoadU(df, in + i);
+    store_bf16(df, value, high + i);
+    store_bf16(df, hn::Sub(value, load_bf16(df, high + i)), low + i);
+  }
+  if (i < size) {
+    const auto value = FromF32{in}.part(df, i, size - i);
+    store_bf16(df, value, buffer);
+    std::memcpy(high + i, buffer, (size - i) * sizeof(uint16_t));
+    store_bf16(df, hn::Sub(value, load_bf16(df, buffer)), buffer);
+    std::memcpy(low + i, buffer, (size - i) * sizeof(uint16_t));
+  }
+}
+
 void e4m3_f32_kernel(const float* in, float inverse_scale, size_t size, uint8_t* out) {
   to_bytes(FromF32{in}, ToE4m3{inverse_scale}, size, out);
 }
@@ -94,6 +114,7 @@ HWY_EXPORT(absmax_f32_kernel);
 HWY_EXPORT(absmax_bf16_kernel);
 HWY_EXPORT(bf16_to_f32_kernel);
 HWY_EXPORT(f32_to_bf16_kernel);
+HWY_EXPORT(split_bf16_kernel);
 HWY_EXPORT(e4m3_f32_kernel);
 HWY_EXPORT(e4m3_bf16_kernel);
 HWY_EXPORT(int8_f32_kernel);
@@ -119,6 +140,11 @@ void bf16_to_f32(std::span<const uint16_t> in, std::span<float> out) {
 void f32_to_bf16(std::span<const float> in, std::span<uint16_t> out) {
   assert(in.size() == out.size());
   HWY_DYNAMIC_DISPATCH(f32_to_bf16_kernel)(in.data(), in.size(), out.data());
+}
+
+void split_bf16(std::span<const float> in, std::span<uint16_t> high, std::span<uint16_t> low) {
+  assert(in.size() == high.size() && in.size() == low.size());
+  HWY_DYNAMIC_DISPATCH(split_bf16_kernel)(in.data(), in.size(), high.data(), low.data());
 }
 
 void quantize_e4m3(std::span<const float> in, float inverse_scale, std::span<uint8_t> out) {

@@ -40,6 +40,9 @@ inline float symmetric_scale(float absmax, float divisor) noexcept {
 void bf16_to_f32(std::span<const uint16_t> in, std::span<float> out);
 void f32_to_bf16(std::span<const float> in, std::span<uint16_t> out);
 
+/// high[i] = bf16(in[i]), low[i] = bf16(in[i] − high[i]): their sum has 16 bits of precision.
+void split_bf16(std::span<const float> in, std::span<uint16_t> high, std::span<uint16_t> low);
+
 /// out[i] = e4m3(in[i] × inverse_scale), saturating.
 void quantize_e4m3(std::span<const float> in, float inverse_scale, std::span<uint8_t> out);
 void quantize_e4m3_bf16(std::span<const uint16_t> in, float inverse_scale, std::span<uint8_t> out);

@@ -94,6 +94,13 @@ void f32_to_bf16(std::span<const float> in, std::span<uint16_t> out) {
   for (size_t i = 0; i < in.size(); ++i) out[i] = pare::f32_to_bf16(in[i]);
 }
 
+void split_bf16(std::span<const float> in, std::span<uint16_t> high, std::span<uint16_t> low) {
+  for (size_t i = 0; i < in.size(); ++i) {
+    high[i] = pare::f32_to_bf16(in[i]);
+    low[i] = pare::f32_to_bf16(in[i] - pare::bf16_to_f32(high[i]));
+  }
+}
+
 void quantize_e4m3(std::span<const float> in, float inverse_scale, std::span<uint8_t> out) {
   for (size_t i = 0; i < in.size(); ++i) out[i] = f32_to_e4m3(in[i] * inverse_scale);
 }

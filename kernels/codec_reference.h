@@ -20,6 +20,7 @@ float absmax_bf16(std::span<const uint16_t> values);
 
 void bf16_to_f32(std::span<const uint16_t> in, std::span<float> out);
 void f32_to_bf16(std::span<const float> in, std::span<uint16_t> out);
+void split_bf16(std::span<const float> in, std::span<uint16_t> high, std::span<uint16_t> low);
 
 void quantize_e4m3(std::span<const float> in, float inverse_scale, std::span<uint8_t> out);
 void quantize_e4m3_bf16(std::span<const uint16_t> in, float inverse_scale, std::span<uint8_t> out);

@@ -51,6 +51,14 @@ int64_t BlockWorkspace::memory_bytes(const BlockGraph& block, const WorkspaceSiz
          SequenceState::memory_bytes(block, size.length, size.memory_length, precision);
 }
 
+std::vector<BlockWorkspace> make_workspaces(size_t count, const BlockGraph& block,
+                                            const WorkspaceSize& size, Precision precision) {
+  std::vector<BlockWorkspace> workspaces;
+  workspaces.reserve(count);
+  for (size_t i = 0; i < count; ++i) workspaces.emplace_back(block, size, precision);
+  return workspaces;
+}
+
 // The rows that run together, and what the ops need of them.
 struct BlockRunner::Chunk {
   const BlockRunner& runner;

@@ -82,6 +82,10 @@ class BlockWorkspace {
   std::vector<float> adapter_out_;  // [padded rows, out]
 };
 
+/// One for each of `count` threads.
+std::vector<BlockWorkspace> make_workspaces(size_t count, const BlockGraph& block,
+                                            const WorkspaceSize& size, Precision precision);
+
 /// One sequence, or segments of one, on the way through a block.
 struct SequenceRun {
   float* hidden = nullptr;  ///< [rows of all segments, hidden size], in place.

@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "pare/error.h"
+
 namespace pare {
 namespace {
 
@@ -95,12 +97,18 @@ ExpertRows::ExpertRows(const BlockGraph& block, int64_t row_count) {
 
 int64_t ExpertRows::memory_bytes(const BlockGraph& block, int64_t rows) {
   if (!block.experts) return 0;
-  return rows * 8 * (block.widths[0] + block.experts->chosen);
+  // The lists by expert grow by doubling.
+  constexpr int64_t kListed = 2 * (sizeof(int64_t) + sizeof(float));
+  return rows * (8 * block.widths[0] + (8 + kListed) * block.experts->chosen);
 }
 
 void ExpertRows::set(const ExpertsSpec& spec, std::span<const float> correction, int64_t first,
                      int64_t count, const float* x, const float* logits) {
   std::copy(x, x + count * width, input.begin() + first * width);
+  const std::span<const float> all(logits, static_cast<size_t>(count * spec.count));
+  if (std::any_of(all.begin(), all.end(), [](float logit) { return std::isnan(logit); })) {
+    throw Error(ErrorCode::kNonFinite, "the logits of the router hold NaN");
+  }
   for (int64_t row = 0; row < count; ++row) {
     const auto place = static_cast<size_t>((first + row) * chosen);
     choose_experts(spec, {logits + row * spec.count, static_cast<size_t>(spec.count)}, correction,

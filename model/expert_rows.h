@@ -24,7 +24,8 @@ struct ExpertRows {
   /// Nothing for a block without experts.
   ExpertRows(const BlockGraph& block, int64_t rows);
 
-  /// Takes in `count` tokens from row `first` on: x [count, width] and the router's logits.
+  /// Takes in `count` tokens from row `first` on: x [count, width] and the router's logits. Throws
+  /// Error(kNonFinite) for NaN among those.
   void set(const ExpertsSpec& spec, std::span<const float> correction, int64_t first, int64_t count,
            const float* x, const float* logits);
 
@@ -36,6 +37,7 @@ struct ExpertRows {
   /// By expert.
   std::vector<Routed> routed(int64_t experts_of_block) const;
 
+  /// Bytes that they take, with the lists of routed().
   static int64_t memory_bytes(const BlockGraph& block, int64_t rows);
 };
 

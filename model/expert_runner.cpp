@@ -42,10 +42,8 @@ void add_expert(const BlockGraph& expert, const BlockWeights& weights,
                 ExpertRows& tokens, ClampCount& clamps) {
   PositionTables positions(1);
   const BlockRunner runner(expert, weights, positions, precision);
-  std::vector<BlockWorkspace> workspaces;
-  for (size_t worker = 0; worker < pool.size(); ++worker) {
-    workspaces.emplace_back(expert, WorkspaceSize{.length = kChunkTokens}, precision);
-  }
+  std::vector<BlockWorkspace> workspaces =
+      make_workspaces(pool.size(), expert, {.length = kChunkTokens}, precision);
   const auto width = static_cast<size_t>(tokens.width);
   const auto chunk = static_cast<size_t>(kChunkTokens);
   pool.parallel_for((routed.rows.size() + chunk - 1) / chunk, [&](size_t block, size_t worker) {

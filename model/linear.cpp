@@ -29,7 +29,7 @@ Linear Linear::dense(const TensorView& weight, const std::string& name, std::vec
   linear.bias_ = std::move(bias);
   const int64_t out = weight.shape[0];
   const int64_t in = weight.shape[1];
-  if (precision == Precision::kBf16) {
+  if (precision != Precision::kF32) {
     linear.matrix_ = PackedMatrix::bf16(to_bf16(weight, name), out, in);
   } else {
     linear.matrix_ = PackedMatrix::f32(to_f32(weight, name), out, in);
@@ -67,15 +67,15 @@ Linear Linear::compressed(const CompressedWeight& weight, std::vector<float> bia
   if (integer) {
     std::vector<int8_t> codes(size);
     expand_to_int8(weight, 0, out, codes);
-    if (precision == Precision::kBf16) {
+    if (precision != Precision::kF32) {
       linear.matrix_ = PackedMatrix::int8(codes, out, in);
     } else {
       linear.matrix_ = PackedMatrix::f32(std::vector<float>(codes.begin(), codes.end()), out, in);
     }
-  } else if (precision == Precision::kBf16 || scale_after) {
+  } else if (precision != Precision::kF32 || scale_after) {
     std::vector<uint16_t> values(size);
     expand_to_bf16(weight, 0, out, values);
-    if (precision == Precision::kBf16) {
+    if (precision != Precision::kF32) {
       linear.matrix_ = PackedMatrix::bf16(values, out, in);
     } else {
       std::vector<float> wide(size);
@@ -95,6 +95,7 @@ void Linear::prepare(const float* x, int64_t rows, LinearInput& input) const {
   const auto width = static_cast<size_t>(in);
   const bool wide = precision_ == Precision::kF32;
   const bool quantized = format_.activation != ActivationFormat::kBf16;
+  const bool pairs = in_pairs();
   input.rows = rows;
   input.row_scale.assign(static_cast<size_t>(rows), 1.0F);
   if (wide) {
@@ -104,10 +105,13 @@ void Linear::prepare(const float* x, int64_t rows, LinearInput& input) const {
   } else {
     input.bf16.resize(static_cast<size_t>(padded_rows(rows) * in));
   }
+  if (pairs) input.bf16_low.resize(input.bf16.size());
   if (!quantized && format_.pre_quant_scale.empty()) {
     const std::span<const float> all(x, static_cast<size_t>(rows * in));
     if (wide) {
       std::copy(all.begin(), all.end(), input.f32.begin());
+    } else if (pairs) {
+      split_bf16(all, {input.bf16.data(), all.size()}, {input.bf16_low.data(), all.size()});
     } else {
       f32_to_bf16(all, {input.bf16.data(), all.size()});
     }
@@ -123,6 +127,11 @@ void Linear::prepare(const float* x, int64_t rows, LinearInput& input) const {
     }
     if (wide && !quantized) {
       std::copy(values.begin(), values.end(), input.f32.begin() + row * in);
+      continue;
+    }
+    if (pairs) {
+      split_bf16(values, {input.bf16.data() + row * in, width},
+                 {input.bf16_low.data() + row * in, width});
       continue;
     }
     const bool in_place = !wide && !format_.integer;
@@ -163,7 +172,7 @@ void Linear::quantize_row(int64_t row, std::span<uint16_t> values, LinearInput& 
     input.row_scale[static_cast<size_t>(row)] = scale;
     inverse = 1.0F / scale;
   }
-  if (format_.integer && precision_ == Precision::kBf16) {
+  if (format_.integer && precision_ != Precision::kF32) {
     quantize_int8_bf16(values, inverse, {input.int8.data() + row * in_features(), values.size()});
     return;
   }
@@ -191,8 +200,15 @@ void Linear::multiply(LinearInput& input, float* y) const {
     }
   } else {
     matrix_.multiply_bf16(input.bf16.data(), input.rows, y, input.scratch);
+    if (in_pairs()) {
+      input.low_sums.resize(static_cast<size_t>(padded_rows(input.rows) * out));
+      matrix_.multiply_bf16(input.bf16_low.data(), input.rows, input.low_sums.data(),
+                            input.scratch);
+      const auto size = static_cast<size_t>(input.rows * out);
+      add_in_place({y, size}, {input.low_sums.data(), size});
+    }
   }
-  if (!output_scale_.empty() && !(format_.integer && precision_ == Precision::kBf16)) {
+  if (!output_scale_.empty() && !(format_.integer && precision_ != Precision::kF32)) {
     for (int64_t row = 0; row < input.rows; ++row) {
       const std::span<float> values(y + row * out, width);
       scale_in_place(values, input.row_scale[static_cast<size_t>(row)]);

@@ -2,7 +2,8 @@
 //
 // BF16 and INT4 weights multiply as bfloat16, FP8 as E4M3 values (exact in bfloat16) with FP32
 // sums, INT8 with 32-bit integer sums. With Precision::kF32 the same stored values multiply in
-// FP32: it is the reference, and rounds only what is stored or quantized.
+// FP32: it is the reference, and rounds only what is stored or quantized. Precision::kBf16Pairs
+// gives a bfloat16 product a second one with what rounding its input left.
 //
 // Codes of a quantized input are exact in bfloat16 too, so any weight goes with any input; only
 // INT8 with INT8 makes integer sums.
@@ -45,11 +46,13 @@ struct ClampCount {
 /// A block of input rows in the form that a layer multiplies, with one thread's working memory.
 struct LinearInput {
   int64_t rows = 0;
-  std::vector<uint16_t> bf16;    ///< [padded rows, in]
-  std::vector<int8_t> int8;      ///< [padded rows, in], for integer products
-  std::vector<float> f32;        ///< [rows, in]
-  std::vector<float> row_scale;  ///< [rows], of int8
-  std::vector<int32_t> sums;     ///< [padded rows, out]
+  std::vector<uint16_t> bf16;      ///< [padded rows, in]
+  std::vector<uint16_t> bf16_low;  ///< [padded rows, in], what rounding left, for pairs
+  std::vector<int8_t> int8;        ///< [padded rows, in], for integer products
+  std::vector<float> f32;          ///< [rows, in]
+  std::vector<float> row_scale;    ///< [rows], of int8
+  std::vector<int32_t> sums;       ///< [padded rows, out]
+  std::vector<float> low_sums;     ///< [padded rows, out], of bf16_low
   std::vector<uint16_t> bf16_row;
   std::vector<uint8_t> fp8_row;
   std::vector<int8_t> int8_row;
@@ -91,6 +94,11 @@ class Linear {
   int64_t in_features() const noexcept { return matrix_.in_features(); }
 
  private:
+  // Codes are exact in bfloat16 and need no second number.
+  bool in_pairs() const noexcept {
+    return precision_ == Precision::kBf16Pairs && format_.activation == ActivationFormat::kBf16;
+  }
+
   // Replaces values by the codes of their quantization; INT8 for integer products goes to `input`.
   void quantize_row(int64_t row, std::span<uint16_t> values, LinearInput& input) const;
 

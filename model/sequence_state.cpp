@@ -45,9 +45,9 @@ int64_t SequenceState::memory_bytes(const BlockGraph& block, int64_t length, int
   for (const AttentionSpec& attention : block.attentions) {
     const AttentionShape& shape = attention.shape;
     bytes += (attention.memory ? memory_length : length) * shape.kv_heads *
-             (shape.head_dim + shape.value_width()) * (precision == Precision::kF32 ? 4 : 2);
+             (shape.head_dim + shape.value_width()) * (precision == Precision::kBf16 ? 2 : 4);
   }
-  for (const Op& op : block.ops) bytes += 4 * state_size(block, op);
+  for (const Op& op : block.ops) bytes += 2 * 4 * state_size(block, op);
   return bytes;
 }
 

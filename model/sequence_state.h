@@ -37,7 +37,7 @@ class SequenceState {
   /// The op has gone through `rows` more tokens; `keep` its state for coming back here.
   void advance_scan(size_t op, int64_t rows, bool keep);
 
-  /// Bytes that an object for these lengths takes, without marks.
+  /// Bytes that an object for these lengths takes, with one state of scans kept for coming back.
   static int64_t memory_bytes(const BlockGraph& block, int64_t length, int64_t memory_length,
                               Precision precision);
 

@@ -13,7 +13,7 @@ namespace pare {
 TokenEmbedding::TokenEmbedding(const EmbeddingSpec& spec, const WeightSource& source,
                                Precision precision)
     : spec_(spec), source_(source), precision_(precision), scale_(spec.scale) {
-  if (spec.scale_rounded && precision == Precision::kBf16) {
+  if (spec.scale_rounded && precision != Precision::kF32) {
     scale_ = bf16_to_f32(f32_to_bf16(scale_));
   }
   if (spec.position_kind != PositionKind::kNone && source.contains(spec.positions)) {

@@ -4,15 +4,22 @@
 
 #include "kernels/vector_math.h"
 #include "model/expert_runner.h"
+#include "model/input_groups.h"
 #include "model/token_embedding.h"
 #include "pipeline/job_plan.h"
 
 namespace pare {
 namespace {
 
-// An expert that fewer tokens chose gets others of its layer as well: a Gram matrix of too few says
-// little about its inputs.
-constexpr int64_t kFewestExpertTokens = 256;
+// An expert that fewer tokens chose gets others of its layer as well: a Gram matrix of fewer tokens
+// than it has channels leaves directions where an error costs nothing.
+int64_t fewest_expert_tokens(const BlockGraph& expert) {
+  int64_t fewest = 256;
+  for (const InputGroup& group : input_groups(expert)) {
+    fewest = std::max(fewest, group.in_features);
+  }
+  return fewest;
+}
 
 std::vector<int64_t> evenly(int64_t count, int64_t wanted) {
   std::vector<int64_t> rows;
@@ -92,12 +99,10 @@ std::vector<SequenceRun> CalibrationRun::runs(int64_t first, int64_t count, floa
   return sequences;
 }
 
-std::vector<BlockWorkspace> CalibrationRun::make_workspaces(const BlockGraph& block) const {
-  std::vector<BlockWorkspace> workspaces;
+std::vector<BlockWorkspace> CalibrationRun::workspaces(const BlockGraph& block) const {
   const WorkspaceSize size{.length = positions_.positions(),
                            .memory_length = windows_.sources.longest()};
-  for (size_t i = 0; i < pool_.size(); ++i) workspaces.emplace_back(block, size, Precision::kBf16);
-  return workspaces;
+  return make_workspaces(pool_.size(), block, size, Precision::kBf16);
 }
 
 std::map<int, InputStatistics> CalibrationRun::observe(const BlockGraph& block,
@@ -107,7 +112,7 @@ std::map<int, InputStatistics> CalibrationRun::observe(const BlockGraph& block,
     value.tokens = value.value == block.memory ? source_tokens() : begin_.back();
   }
   StatisticsCollector collector(watched, pool_);
-  std::vector<BlockWorkspace> workspaces = make_workspaces(block);
+  std::vector<BlockWorkspace> scratch = workspaces(block);
   const BlockRunner runner(block, original, positions_, Precision::kBf16);
   original_tokens_.emplace(block, begin_.back());
   std::vector<float> copy;
@@ -121,7 +126,7 @@ std::map<int, InputStatistics> CalibrationRun::observe(const BlockGraph& block,
       batch[i].experts = &*original_tokens_;
       batch[i].first_row = begin_[static_cast<size_t>(first) + i];
       const RunHooks hooks{.observer = collector.observer(static_cast<int64_t>(i)), .editor = {}};
-      runner.run(batch[i], workspaces[worker], hooks);
+      runner.run(batch[i], scratch[worker], hooks);
     });
     collector.end_batch();
     meter_.advance(static_cast<double>(count));
@@ -136,11 +141,13 @@ std::map<int, InputStatistics> CalibrationRun::observe(const BlockGraph& block,
 }
 
 // The tokens that an expert is calibrated on, ascending.
-std::vector<int64_t> CalibrationRun::expert_rows(int64_t expert, ExpertTokens& tokens) const {
+std::vector<int64_t> CalibrationRun::expert_rows(const BlockGraph& graph, int64_t expert,
+                                                 ExpertTokens& tokens) const {
   const int64_t all = begin_.back();
   std::vector<int64_t> rows = routed_[static_cast<size_t>(expert)].rows;
   tokens.routed = static_cast<int64_t>(rows.size());
-  const int64_t wanted = options_.moe_calib == "all" ? all : std::min(all, kFewestExpertTokens);
+  const int64_t wanted =
+      options_.moe_calib == "all" ? all : std::min(all, fewest_expert_tokens(graph));
   if (tokens.routed >= wanted) return rows;
   std::vector<int64_t> others;
   for (int64_t row = 0; row < all; ++row) {
@@ -159,16 +166,14 @@ std::map<int, InputStatistics> CalibrationRun::observe_expert(const BlockGraph& 
                                                               const BlockWeights& original,
                                                               std::vector<WatchedValue> watched,
                                                               ExpertTokens& tokens) {
-  const std::vector<int64_t> rows = expert_rows(expert, tokens);
+  const BlockGraph graph = expert_block(block, expert);
+  const std::vector<int64_t> rows = expert_rows(graph, expert, tokens);
   for (WatchedValue& value : watched) value.tokens = static_cast<int64_t>(rows.size());
   StatisticsCollector collector(watched, pool_);
-  const BlockGraph graph = expert_block(block, expert);
   PositionTables none(1);
   const BlockRunner runner(graph, original, none, Precision::kBf16);
-  std::vector<BlockWorkspace> workspaces;
-  for (size_t i = 0; i < pool_.size(); ++i) {
-    workspaces.emplace_back(graph, WorkspaceSize{.length = kChunkTokens}, Precision::kBf16);
-  }
+  std::vector<BlockWorkspace> scratch =
+      make_workspaces(pool_.size(), graph, {.length = kChunkTokens}, Precision::kBf16);
   std::vector<std::vector<float>> out(pool_.size());
   const auto chunk = static_cast<size_t>(kChunkTokens);
   const auto step = static_cast<size_t>(kExpertBatchTokens);
@@ -180,7 +185,7 @@ std::map<int, InputStatistics> CalibrationRun::observe_expert(const BlockGraph& 
       const size_t begin = first + i * chunk;
       const RunHooks hooks{.observer = collector.observer(static_cast<int64_t>(i)), .editor = {}};
       run_expert(runner, *original_tokens_,
-                 {rows.data() + begin, std::min(chunk, rows.size() - begin)}, workspaces[worker],
+                 {rows.data() + begin, std::min(chunk, rows.size() - begin)}, scratch[worker],
                  hooks, out[worker]);
     });
     collector.end_batch();
@@ -194,7 +199,7 @@ std::map<int, InputStatistics> CalibrationRun::observe_expert(const BlockGraph& 
 }
 
 void CalibrationRun::advance(const BlockGraph& block, const BlockWeights& compressed) {
-  std::vector<BlockWorkspace> workspaces = make_workspaces(block);
+  std::vector<BlockWorkspace> scratch = workspaces(block);
   const BlockRunner runner(block, compressed, positions_, Precision::kBf16);
   compressed_tokens_.emplace(block, begin_.back());
   for (int64_t first = 0; first < sequences(); first += batch_) {
@@ -204,7 +209,7 @@ void CalibrationRun::advance(const BlockGraph& block, const BlockWeights& compre
     pool_.parallel_for(batch.size(), [&](size_t i, size_t worker) {
       batch[i].experts = &*compressed_tokens_;
       batch[i].first_row = begin_[static_cast<size_t>(first) + i];
-      runner.run(batch[i], workspaces[worker], {});
+      runner.run(batch[i], scratch[worker], {});
     });
     meter_.advance(static_cast<double>(count));
     meter_.check_cancelled();
@@ -221,13 +226,13 @@ void CalibrationRun::advance_expert(const BlockGraph& block, int64_t expert,
 }
 
 void CalibrationRun::finish(const BlockGraph& block, const BlockWeights& compressed) {
-  std::vector<BlockWorkspace> workspaces = make_workspaces(block);
+  std::vector<BlockWorkspace> scratch = workspaces(block);
   const BlockRunner runner(block, compressed, positions_, Precision::kBf16);
   std::vector<SequenceRun> all = runs(0, sequences(), hidden_.data());
   pool_.parallel_for(all.size(), [&](size_t i, size_t worker) {
     all[i].experts = &*compressed_tokens_;
     all[i].first_row = begin_[i];
-    runner.finish(all[i], workspaces[worker], {});
+    runner.finish(all[i], scratch[worker], {});
   });
   original_tokens_.reset();
   compressed_tokens_.reset();

@@ -73,11 +73,12 @@ class CalibrationRun {
   void embed(const EmbeddingSpec& embedding, std::span<const int32_t> ids, int64_t width);
   void set_segments(Stack stack);
   std::vector<SequenceRun> runs(int64_t first, int64_t count, float* hidden) const;
-  std::vector<BlockWorkspace> make_workspaces(const BlockGraph& block) const;
+  std::vector<BlockWorkspace> workspaces(const BlockGraph& block) const;
   int64_t rows_of(int64_t first, int64_t count) const {
     return begin_[static_cast<size_t>(first + count)] - begin_[static_cast<size_t>(first)];
   }
-  std::vector<int64_t> expert_rows(int64_t expert, ExpertTokens& tokens) const;
+  std::vector<int64_t> expert_rows(const BlockGraph& graph, int64_t expert,
+                                   ExpertTokens& tokens) const;
   int64_t source_tokens() const { return static_cast<int64_t>(windows_.sources.ids.size()); }
 
   const ModelGraph& graph_;

@@ -11,6 +11,7 @@
 #include "calib/token_source.h"
 #include "core/process_memory.h"
 #include "core/progress_meter.h"
+#include "core/text.h"
 #include "core/thread_pool.h"
 #include "formats/checkpoint_layout.h"
 #include "formats/checkpoint_writer.h"
@@ -18,6 +19,7 @@
 #include "formats/weight_source.h"
 #include "model/block_parameters.h"
 #include "model/model_files.h"
+#include "model/position_limit.h"
 #include "pare/error.h"
 #include "pare/version.h"
 #include "pipeline/compress_model.h"
@@ -92,9 +94,10 @@ class Job {
     const QuantizeOptions& options = plan_.options;
     meter_.phase("check", source_->path());
     unused_ = model_.unused;
-    for (const std::string& name : unused_) {
-      check_storable(name);
-      warn("tensor \"" + name + "\" is not used by the model; it is copied as it is");
+    for (const std::string& name : unused_) check_storable(name);
+    if (!unused_.empty()) {
+      warn("not used by the model and copied as they are, " + std::to_string(unused_.size()) +
+           (unused_.size() == 1 ? " tensor: " : " tensors: ") + shown_names(unused_));
     }
     for (const std::string& warning : options_without_effect(plan_)) warn(warning);
     if (!options.dry_run || !options.output.empty()) {
@@ -146,6 +149,9 @@ class Job {
       text_sha256_ = documents.text_sha256;
     });
     check_token_ids(windows_.ids, graph_.vocab_size, options.calibration, source_->path());
+    const int64_t longest = std::max(windows_.length, windows_.sources.longest());
+    require_positions(graph_, source_->path(), longest,
+                      graph_.encoder ? "the longest side of a calibration pair" : "calib_seqlen");
     if (graph_.max_positions > 0 && options.calibration_seqlen > graph_.max_positions) {
       warn("calib_seqlen " + std::to_string(options.calibration_seqlen) +
            " exceeds the model's max_position_embeddings of " +

@@ -58,6 +58,55 @@ std::string linear_counts(const std::vector<LayerReport>& layers) {
   return text;
 }
 
+struct ExpertTokens {
+  int64_t fewest = 0;
+  int64_t median = 0;
+  int64_t most = 0;
+  int64_t helped = 0;  // that were given tokens of others
+};
+
+ExpertTokens expert_tokens(const std::vector<ExpertReport>& experts) {
+  std::vector<int64_t> tokens;
+  ExpertTokens result;
+  for (const ExpertReport& expert : experts) {
+    tokens.push_back(expert.tokens);
+    if (expert.added > 0) ++result.helped;
+  }
+  std::sort(tokens.begin(), tokens.end());
+  result.fewest = tokens.front();
+  result.median = tokens[tokens.size() / 2];
+  result.most = tokens.back();
+  return result;
+}
+
+std::string expert_counts(const std::vector<ExpertReport>& experts) {
+  const ExpertTokens tokens = expert_tokens(experts);
+  std::string text =
+      fmt::format("{}, chosen by {} to {} calibration tokens each, half of them by {} or more",
+                  format_count(static_cast<int64_t>(experts.size())), format_count(tokens.fewest),
+                  format_count(tokens.most), format_count(tokens.median));
+  if (tokens.helped > 0) {
+    text += fmt::format("; {} of them calibrated on others' tokens as well",
+                        format_count(tokens.helped));
+  }
+  return text;
+}
+
+/// The experts that the fewest calibration tokens chose.
+std::string fewest_table(std::vector<ExpertReport> experts) {
+  if (experts.empty()) return "";
+  std::stable_sort(
+      experts.begin(), experts.end(),
+      [](const ExpertReport& a, const ExpertReport& b) { return a.tokens < b.tokens; });
+  if (experts.size() > kWorstLayers) experts.resize(kWorstLayers);
+  TextTable table({"Expert", "Tokens", "Others' tokens"},
+                  {Align::kLeft, Align::kRight, Align::kRight});
+  for (const ExpertReport& expert : experts) {
+    table.add({printable(expert.name), format_count(expert.tokens), format_count(expert.added)});
+  }
+  return "\nExperts that the fewest calibration tokens chose:\n" + table.render();
+}
+
 }  // namespace
 
 std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions& options) {
@@ -75,6 +124,7 @@ std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions
   if (report.calibration_tokens > 0) {
     table.add({"Calibration", fmt::format("{} tokens", format_count(report.calibration_tokens))});
   }
+  if (!report.experts.empty()) table.add({"Experts", expert_counts(report.experts)});
   if (report.planned_memory_bytes > 0) {
     table.add({"Memory needed", format_bytes(report.planned_memory_bytes)});
   }
@@ -90,8 +140,9 @@ std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions
     table.add({"SHA-256", report.sha256});
   }
   table.add({"Warnings", fmt::format("{}", report.warnings.size())});
-  return table.render() +
-         (options.dry_run ? "\n" + plan_table(report.layers) : worst_table(report.layers));
+  return table.render() + (options.dry_run
+                               ? "\n" + plan_table(report.layers)
+                               : worst_table(report.layers) + fewest_table(report.experts));
 }
 
 }  // namespace pare::tools

@@ -13,7 +13,7 @@
 
 #include "core/sha256.h"
 #include "pare/error.h"
-#include "tests/model/memory_source.h"
+#include "tests/support/memory_source.h"
 #include "tests/support/program.h"
 
 namespace pare {

@@ -15,8 +15,9 @@
 
 #include "core/sha256.h"
 #include "pare/error.h"
-#include "tests/model/memory_source.h"
+#include "tests/support/memory_source.h"
 #include "tests/support/program.h"
+#include "tests/support/reference.h"
 
 namespace pare {
 namespace {
@@ -292,7 +293,7 @@ TEST_F(TokenSource, JsonLinesUnderAnotherNameAreRefused) {
 }
 
 TEST_F(TokenSource, WikiTextIsText) {
-  const std::string path = std::string(PARE_REFERENCE_DIR) + "/data/wikitext2/wiki.test.raw";
+  const std::string path = testing::reference_dir() + "/data/wikitext2/wiki.test.raw";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "no reference data at " << path;
   const Documents found = read_documents(path, *model_, 0, 0).documents;
   ASSERT_EQ(found.size(), 1U);

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "tests/cli/cli_fixture.h"
+#include "tests/support/reference.h"
 
 namespace pare::testing {
 namespace {
@@ -217,7 +218,7 @@ TEST(Gate, NamesTheCandidateThatFails) {
 }
 
 TEST(Verify, GoldenLogitsOfALlama) {
-  const std::string golden = PARE_REFERENCE_DIR "/golden/llama";
+  const std::string golden = reference_dir() + "/golden/llama";
   if (!std::filesystem::exists(golden)) GTEST_SKIP() << "no reference data at " << golden;
   const Finished run = run_program(kAccuracyEval, {"--verify", golden + "/golden.safetensors",
                                                    golden, "--precision", "fp32", "--json", "-"});

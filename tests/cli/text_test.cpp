@@ -159,5 +159,20 @@ TEST(QuantizeSummary, SaysWhatWasDoneAndNamesTheWorstLayersFirst) {
   EXPECT_THAT(text, ::testing::Not(HasSubstr("linear1")));
 }
 
+TEST(QuantizeSummary, CountsTheTokensOfExperts) {
+  QuantizeReport report;
+  EXPECT_THAT(quantize_summary(report, {}), ::testing::Not(HasSubstr("xpert")));
+  for (int i = 0; i < 7; ++i) {
+    report.experts.push_back({"model.layers.2.mlp.experts." + std::to_string(i),
+                              1000 * (i + 1) % 7000, i == 6 ? 256 : 0});
+  }
+  const std::string text = quantize_summary(report, {});
+  EXPECT_THAT(text, HasSubstr("7, chosen by 0 to 6,000 calibration tokens each, half of them by "
+                              "3,000 or more; 1 of them calibrated on others' tokens as well\n"));
+  EXPECT_LT(text.find("experts.6"), text.find("experts.0"));
+  EXPECT_LT(text.find("experts.0"), text.find("experts.1"));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("experts.5")));
+}
+
 }  // namespace
 }  // namespace pare::tools

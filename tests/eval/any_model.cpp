@@ -5,7 +5,7 @@
 #include <fstream>
 #include <random>
 
-#include "tests/model/random_model.h"
+#include "tests/support/random_model.h"
 #include "tests/support/tiny_model.h"
 
 namespace pare::testing {
@@ -16,7 +16,8 @@ nlohmann::json any_config(const std::string& name, const nlohmann::json& changes
   return config;
 }
 
-void write_any_model(const std::string& folder, const nlohmann::json& config, uint32_t seed) {
+void write_any_model(const std::string& folder, const nlohmann::json& config, uint32_t seed,
+                     const std::string& damaged) {
   const MemorySource source = random_model(config, seed);
   std::map<std::string, Bf16Tensor> tensors;
   for (const std::string& name : source.names()) {
@@ -26,6 +27,7 @@ void write_any_model(const std::string& folder, const nlohmann::json& config, ui
       tensor.bits.push_back(static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16U));
     }
   }
+  if (!damaged.empty()) tensors.at(damaged).bits[0] = 0x7fc0;
   std::filesystem::create_directories(folder);
   std::ofstream(folder + "/config.json") << config.dump();
   write_safetensors(folder + "/model.safetensors", tensors);

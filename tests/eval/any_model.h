@@ -16,8 +16,10 @@ namespace pare::testing {
 nlohmann::json any_config(const std::string& name,
                           const nlohmann::json& changes = nlohmann::json::object());
 
-/// config.json and model.safetensors with random weights in BF16.
-void write_any_model(const std::string& folder, const nlohmann::json& config, uint32_t seed);
+/// config.json and model.safetensors with random weights in BF16; `damaged`, if there is one, names
+/// the tensor that begins with NaN.
+void write_any_model(const std::string& folder, const nlohmann::json& config, uint32_t seed,
+                     const std::string& damaged = {});
 
 struct IdPair {
   std::vector<int32_t> source;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tests/model/random_model.h"
+#include "tests/support/random_model.h"
 
 namespace pare::testing {
 

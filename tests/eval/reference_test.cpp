@@ -6,11 +6,12 @@
 #include <nlohmann/json.hpp>
 
 #include "pare/evaluate.h"
+#include "tests/support/reference.h"
 
 namespace pare {
 namespace {
 
-const std::string kReference = PARE_REFERENCE_DIR;
+const std::string kReference = testing::reference_dir();
 
 TEST(PerplexityReference, PicoOnWikiText) {
   const std::string folder = kReference + "/models/pico";

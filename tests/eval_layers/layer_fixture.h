@@ -13,7 +13,7 @@
 #include "eval/evaluated_model.h"
 #include "eval/layer_error.h"
 #include "model/input_groups.h"
-#include "tests/model/random_model.h"
+#include "tests/support/random_model.h"
 
 namespace pare::testing {
 

@@ -5,6 +5,7 @@
 
 #include "pare/error.h"
 #include "tests/eval_speculative/speculative_fixture.h"
+#include "tests/support/reference.h"
 #include "tests/support/tiny_model.h"
 
 namespace pare::testing {
@@ -159,7 +160,7 @@ TEST_F(SpeculativeUsageTest, ACancelledCallStops) {
 }
 
 TEST_F(SpeculativeUsageTest, ModelsOfDifferentTokenizersAreRefused) {
-  const std::string folder = PARE_REFERENCE_DIR "/models";
+  const std::string folder = reference_dir() + "/models";
   if (!std::filesystem::exists(folder + "/pico/config.json")) {
     GTEST_SKIP() << folder << " does not hold the reference models";
   }

@@ -9,6 +9,7 @@
 
 #include "core/sha256.h"
 #include "tests/eval_tasks/task_fixture.h"
+#include "tests/support/reference.h"
 #include "tokenizer/tokenizer.h"
 
 namespace pare {
@@ -17,9 +18,7 @@ namespace {
 using testing::prompt_of;
 using testing::read_file;
 
-std::string data(const std::string& name) {
-  return std::string(PARE_REFERENCE_DIR) + "/data/" + name;
-}
+std::string data(const std::string& name) { return testing::reference_dir() + "/data/" + name; }
 
 bool absent() { return !std::filesystem::exists(data("mmlu")); }
 
@@ -30,7 +29,7 @@ std::map<int64_t, int64_t> answer_counts(const Task& task) {
 }
 
 TEST(RealData, MmluHasItsSubjectsAndCategories) {
-  if (absent()) GTEST_SKIP() << "no reference data at " << PARE_REFERENCE_DIR;
+  if (absent()) GTEST_SKIP() << "no reference data at " << testing::reference_dir();
   const Task task = read_task("mmlu", data("mmlu"), {});
   EXPECT_EQ(task.groups.size(), 57u);
   EXPECT_EQ(task.item_count(), 13795);
@@ -46,8 +45,8 @@ TEST(RealData, MmluHasItsSubjectsAndCategories) {
 
 // The reference has a prompt's length in tokens: a blank more or less would show.
 TEST(RealData, MmluPromptsHaveTheReferencesTokens) {
-  if (absent()) GTEST_SKIP() << "no reference data at " << PARE_REFERENCE_DIR;
-  const std::string model = std::string(PARE_REFERENCE_DIR) + "/models/base/";
+  if (absent()) GTEST_SKIP() << "no reference data at " << testing::reference_dir();
+  const std::string model = testing::reference_dir() + "/models/base/";
   const Tokenizer tokenizer =
       Tokenizer::from_json(read_file(model + "tokenizer.json"), "tokenizer.json");
   const auto reference = nlohmann::json::parse(read_file(model + "reference_mmlu_fp32.json"));
@@ -73,7 +72,7 @@ TEST(RealData, MmluPromptsHaveTheReferencesTokens) {
 }
 
 TEST(RealData, OtherSetsHaveTheirQuestions) {
-  if (absent()) GTEST_SKIP() << "no reference data at " << PARE_REFERENCE_DIR;
+  if (absent()) GTEST_SKIP() << "no reference data at " << testing::reference_dir();
   using Counts = std::map<int64_t, int64_t>;
   const Task hellaswag = read_task("hellaswag", data("hellaswag"), {});
   EXPECT_EQ(answer_counts(hellaswag), (Counts{{0, 2515}, {1, 2485}, {2, 2584}, {3, 2458}}));
@@ -102,7 +101,7 @@ TEST(RealData, OtherSetsHaveTheirQuestions) {
 }
 
 TEST(RealData, NoChoiceIsEmptyAndEveryAnswerIsOne) {
-  if (absent()) GTEST_SKIP() << "no reference data at " << PARE_REFERENCE_DIR;
+  if (absent()) GTEST_SKIP() << "no reference data at " << testing::reference_dir();
   for (const auto& [name, folder] : std::map<std::string, std::string>{{"mmlu", "mmlu"},
                                                                        {"hellaswag", "hellaswag"},
                                                                        {"piqa", "piqa"},

@@ -7,6 +7,7 @@
 
 #include "formats/safetensors_writer.h"
 #include "tests/formats/test_files.h"
+#include "tests/support/reference.h"
 
 namespace pare::test {
 namespace {
@@ -56,7 +57,7 @@ TEST(Safetensors, RoundTripsEveryElementType) {
 }
 
 TEST(Safetensors, ReadsTheReferenceFiles) {
-  const std::string path = std::string(PARE_REFERENCE_DIR) + "/golden/llama/golden.safetensors";
+  const std::string path = testing::reference_dir() + "/golden/llama/golden.safetensors";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "no reference data: " << path;
   const auto file = SafetensorsFile::open(path);
   EXPECT_EQ(file.get("input_ids").dtype, DType::kI64);

@@ -85,9 +85,29 @@ void check_scaled(std::span<const In> in, ScaledFunction<Code, In> function,
   }
 }
 
+void check_split(std::span<const float> in) {
+  const size_t size = in.size();
+  std::vector<uint16_t> high(size + 1, 99);
+  std::vector<uint16_t> low(size + 1, 99);
+  std::vector<uint16_t> plain_high(size);
+  std::vector<uint16_t> plain_low(size);
+  split_bf16(in, std::span(high).first(size), std::span(low).first(size));
+  reference::split_bf16(in, plain_high, plain_low);
+  EXPECT_EQ(high.back(), 99) << "wrote past the end";
+  EXPECT_EQ(low.back(), 99) << "wrote past the end";
+  for (size_t i = 0; i < size; ++i) {
+    ASSERT_EQ(high[i], plain_high[i]) << in[i];
+    ASSERT_EQ(low[i], plain_low[i]) << in[i];
+    if (!(std::abs(in[i]) < 0x1p127F)) continue;  // might round to infinity
+    const float sum = bf16_to_f32(high[i]) + bf16_to_f32(low[i]);
+    ASSERT_LE(std::abs(sum - in[i]), std::abs(in[i]) * 0x1p-16F + 0x1p-134F) << in[i];
+  }
+}
+
 void check_all_conversions(std::span<const float> f32, std::span<const uint16_t> bf16) {
   using ToBf16 = void (*)(std::span<const float>, std::span<uint16_t>);
   expect_same_codes<uint16_t, float, ToBf16>(f32, &f32_to_bf16, &reference::f32_to_bf16);
+  check_split(f32);
   check_scaled<uint8_t, float>(f32, &quantize_e4m3, &reference::quantize_e4m3);
   check_scaled<int8_t, float>(f32, &quantize_int8, &reference::quantize_int8);
   check_scaled<uint8_t, uint16_t>(bf16, &quantize_e4m3_bf16, &reference::quantize_e4m3_bf16);

@@ -4,7 +4,7 @@
 #include <random>
 
 #include "model/block_runner.h"
-#include "tests/model/random_model.h"
+#include "tests/support/random_model.h"
 
 namespace pare {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "model/architectures.h"
 #include "pare/error.h"
-#include "tests/model/random_model.h"
 #include "tests/support/model_configs.h"
+#include "tests/support/random_model.h"
 
 namespace pare {
 namespace {

@@ -6,8 +6,8 @@
 #include <ostream>
 #include <string>
 
-#include "tests/model/random_model.h"
 #include "tests/support/model_configs.h"
+#include "tests/support/random_model.h"
 
 namespace pare::testing {
 

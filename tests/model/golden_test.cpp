@@ -10,7 +10,8 @@
 #include "formats/safetensors.h"
 #include "model/model_files.h"
 #include "pare/evaluate.h"
-#include "tests/model/random_model.h"
+#include "tests/support/random_model.h"
+#include "tests/support/reference.h"
 
 namespace pare {
 namespace {
@@ -25,7 +26,7 @@ class Golden : public ::testing::TestWithParam<const char*> {
       GTEST_SKIP() << "the reference data is not here: " << folder();
     }
   }
-  std::string folder() const { return std::string(PARE_REFERENCE_DIR) + "/golden/" + GetParam(); }
+  std::string folder() const { return testing::reference_dir() + "/golden/" + GetParam(); }
   std::string file() const { return folder() + "/golden.safetensors"; }
   static std::vector<float> floats(const SafetensorsFile& golden, const std::string& name) {
     return to_f32(golden.get(name), name);
@@ -57,9 +58,6 @@ TEST_P(Golden, F32IsTheReferenceToRounding) {
 }
 
 TEST_P(Golden, Bf16IsAsGoodAsTheReferencesOwn) {
-  if (GetParam() == std::string("mixtral")) {
-    GTEST_SKIP() << "one token's experts are tied to four in a thousand: see GoldenRouting";
-  }
   const SafetensorsFile golden = SafetensorsFile::open(file());
   const double theirs =
       testing::relative_error(floats(golden, "logits_bf16_run"), floats(golden, "logits"));
@@ -75,8 +73,8 @@ TEST_P(Golden, ThreadsDoNotChangeTheReport) {
             to_json(verify(file(), folder(), "bf16", 2, {})));
 }
 
-// Where BF16 sends a token to other experts than FP32, most of its logits change: no measure of
-// rounding. All other tokens must be as near as everywhere.
+// Where plain BF16 sends a token to other experts than FP32, most of its logits change: no measure
+// of rounding. All other tokens must be as near as everywhere.
 class GoldenRouting : public Golden {
  protected:
   struct Run {

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "model/block_runner.h"
-#include "tests/model/random_model.h"
+#include "tests/support/random_model.h"
 
 namespace pare {
 namespace {

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "tests/model/random_model.h"
 #include "tests/support/model_configs.h"
+#include "tests/support/random_model.h"
 
 namespace pare {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "tests/model/random_model.h"
 #include "tests/support/model_configs.h"
+#include "tests/support/random_model.h"
 
 namespace pare {
 namespace {

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <random>
 
 #include "model/expert_rows.h"
+#include "pare/error.h"
 
 namespace pare {
 namespace {
@@ -184,6 +186,27 @@ TEST(Routing, RowsOfAnExpert) {
   EXPECT_EQ(routed[1].rows, (std::vector<int64_t>{0, 1, 2}));
   EXPECT_EQ(routed[2].rows, (std::vector<int64_t>{0, 2}));
   EXPECT_EQ(routed[1].weights[1], choose(spec, {5, 4, 0}).weights[1]);
+}
+
+// NaN has no order: it must not decide who is chosen, nor how the sort ends.
+TEST(Routing, LogitsThatAreNotNumbersAreRefused) {
+  const ExpertsSpec spec = rule(Routing::kSoftmax, 3, 2);
+  BlockGraph block;
+  block.widths = {1, 3, 1};
+  block.ops.push_back({.kind = OpKind::kExperts, .name = {}, .inputs = {0, 1}, .output = 2});
+  block.experts = spec;
+  ExpertRows rows(block, 2);
+  const std::vector<float> x = {1, 2};
+  for (size_t bad = 0; bad < 6; ++bad) {
+    std::vector<float> logits = {0, 1, 2, 5, 4, 0};
+    logits[bad] = std::numeric_limits<float>::quiet_NaN();
+    try {
+      rows.set(spec, {}, 0, 2, x.data(), logits.data());
+      ADD_FAILURE() << "logit " << bad << " was taken";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kNonFinite);
+    }
+  }
 }
 
 }  // namespace

@@ -12,8 +12,8 @@
 #include "model/block_graph.h"
 #include "model/model_files.h"
 #include "pare/quantize.h"
-#include "tests/model/random_model.h"
 #include "tests/pipeline/pipeline_fixture.h"
+#include "tests/support/random_model.h"
 
 namespace pare::testing {
 

@@ -7,13 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/reference.h"
 #include "tests/tokenizer/small_tokenizer.h"
 #include "tokenizer/open_tokenizer.h"
 
 namespace pare {
 namespace {
 
-constexpr const char* kReference = PARE_REFERENCE_DIR;
+const std::string kReference = testing::reference_dir();
 
 // One way to open one family.
 struct Source {
@@ -28,10 +29,10 @@ void PrintTo(const Source& source, std::ostream* stream) {
   *stream << source.family << " from " << source.files.front();
 }
 
-class Golden : public testing::TestWithParam<Source> {
+class Golden : public ::testing::TestWithParam<Source> {
  protected:
   void SetUp() override {
-    const std::string folder = std::string(kReference) + "/tokenizers/" + GetParam().family + "/";
+    const std::string folder = kReference + "/tokenizers/" + GetParam().family + "/";
     const std::string golden = read_file(folder + "golden.json");
     for (const std::string& name : GetParam().files) files_[name] = read_file(folder + name);
     if (golden.empty() || files_.begin()->second.empty()) {
@@ -103,7 +104,7 @@ TEST_P(Golden, SpecialTokensAreTextUnlessAskedFor) {
 const std::vector<std::string> kJson = {"tokenizer.json"};
 INSTANTIATE_TEST_SUITE_P(
     Families, Golden,
-    testing::Values(
+    ::testing::Values(
         Source{"gpt2", kJson, "cases", true}, Source{"llama3", kJson, "cases", true},
         Source{"qwen2", kJson, "cases", true}, Source{"starcoder", kJson, "cases", true},
         Source{"falcon", kJson, "cases", true}, Source{"deepseek-v3", kJson, "cases", true},
@@ -111,7 +112,7 @@ INSTANTIATE_TEST_SUITE_P(
         Source{"llama2", {"tokenizer.model"}, "cases", false},
         Source{"t5", {"spiece.model"}, "cases", false},
         Source{"gpt2", {"vocab.json", "merges.txt"}, "cases", true}),
-    [](const testing::TestParamInfo<Source>& source) {
+    [](const ::testing::TestParamInfo<Source>& source) {
       std::string name = source.param.family + "_" + source.param.files.front();
       for (char& c : name) {
         if (c == '.' || c == '-') c = '_';
@@ -120,8 +121,8 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 TEST(GoldenModel, WikiTextHasThePublishedNumberOfTokens) {
-  const std::string json = read_file(std::string(kReference) + "/models/base/tokenizer.json");
-  const std::string text = read_file(std::string(kReference) + "/data/wikitext2/wiki.test.raw");
+  const std::string json = read_file(kReference + "/models/base/tokenizer.json");
+  const std::string text = read_file(kReference + "/data/wikitext2/wiki.test.raw");
   if (json.empty() || text.empty()) GTEST_SKIP() << "no reference data in " << kReference;
   const Tokenizer tokenizer = Tokenizer::from_json(json, kOrigin);
   EXPECT_EQ(tokenizer.vocab_size(), 16384);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <random>
 
+#include "tests/support/reference.h"
 #include "tests/tokenizer/random_text.h"
 #include "tests/tokenizer/small_tokenizer.h"
 #include "tokenizer/bpe.h"
@@ -43,19 +44,19 @@ TEST(RoundTrip, SmallTokenizer) {
   expect_round_trips(load(json));
 }
 
-class RoundTripFamily : public testing::TestWithParam<const char*> {};
+class RoundTripFamily : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(RoundTripFamily, RandomText) {
   const std::string path =
-      std::string(PARE_REFERENCE_DIR) + "/tokenizers/" + GetParam() + "/tokenizer.json";
+      testing::reference_dir() + "/tokenizers/" + GetParam() + "/tokenizer.json";
   const std::string json = read_file(path);
   if (json.empty()) GTEST_SKIP() << "no reference data: " << path;
   expect_round_trips(Tokenizer::from_json(json, GetParam()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, RoundTripFamily,
-                         testing::Values("gpt2", "llama3", "starcoder", "falcon", "deepseek-v3",
-                                         "llama2"));
+                         ::testing::Values("gpt2", "llama3", "starcoder", "falcon", "deepseek-v3",
+                                           "llama2"));
 
 TEST(RoundTrip, RandomBytesBecomeTheReplacedText) {
   const Tokenizer tokenizer = load(small_tokenizer_json());

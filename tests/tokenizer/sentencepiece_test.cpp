@@ -8,6 +8,7 @@
 #include <random>
 
 #include "pare/error.h"
+#include "tests/support/reference.h"
 #include "tests/tokenizer/random_text.h"
 #include "tests/tokenizer/small_charsmap.h"
 #include "tests/tokenizer/small_tokenizer.h"
@@ -16,8 +17,8 @@ namespace pare {
 namespace {
 
 using Ids = std::vector<int32_t>;
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 constexpr const char* kName = "tokenizer.model";
 
@@ -226,10 +227,10 @@ TEST(SentencePiece, FlippedBytes) {
   EXPECT_GT(refused, 0);
 }
 
-class SentencePieceFamily : public testing::Test {
+class SentencePieceFamily : public ::testing::Test {
  protected:
   std::string read(const std::string& name) {
-    return read_file(std::string(PARE_REFERENCE_DIR) + "/tokenizers/" + name);
+    return read_file(testing::reference_dir() + "/tokenizers/" + name);
   }
 };
 

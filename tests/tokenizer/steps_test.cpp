@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "tests/support/reference.h"
 #include "tests/tokenizer/random_text.h"
 #include "tests/tokenizer/small_tokenizer.h"
 #include "tokenizer/bpe.h"
@@ -16,7 +17,7 @@ namespace {
 
 using Pieces = std::vector<std::string>;
 using nlohmann::json;
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 std::string normalize(NormalizerStep step, const std::string& text) {
   RegexScratch scratch;
@@ -218,8 +219,8 @@ TEST(BytePairs, PrefixAndSuffix) {
 // token that does reach over it keeps the text whole.
 TEST(BytePairs, CuttingAtSpacesChangesNothing) {
   const std::string text =
-      read_file(std::string(PARE_REFERENCE_DIR) + "/tokenizers/llama2/tokenizer.json");
-  if (text.empty()) GTEST_SKIP() << "no reference data in " << PARE_REFERENCE_DIR;
+      read_file(testing::reference_dir() + "/tokenizers/llama2/tokenizer.json");
+  if (text.empty()) GTEST_SKIP() << "no reference data in " << testing::reference_dir();
   auto whole = json::parse(text);
   whole["model"]["vocab"]["x▁x"] = 2000;
   const Tokenizer cutting = Tokenizer::from_json(text, kOrigin);

@@ -1,4 +1,4 @@
-#include "tests/model/random_model.h"
+#include "tests/support/random_model.h"
 
 #include <algorithm>
 #include <cmath>

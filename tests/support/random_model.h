@@ -15,7 +15,7 @@
 
 #include "model/block_graph.h"
 #include "model/linear.h"
-#include "tests/model/memory_source.h"
+#include "tests/support/memory_source.h"
 
 namespace pare::testing {
 

@@ -1,4 +1,4 @@
-#include "tests/model/memory_source.h"
+#include "tests/support/memory_source.h"
 
 #include <span>
 #include <stdexcept>
