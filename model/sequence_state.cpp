@@ -47,7 +47,7 @@ int64_t SequenceState::memory_bytes(const BlockGraph& block, int64_t length, int
     bytes += (attention.memory ? memory_length : length) * shape.kv_heads *
              (shape.head_dim + shape.value_width()) * (precision == Precision::kBf16 ? 2 : 4);
   }
-  for (const Op& op : block.ops) bytes += 2 * 4 * state_size(block, op);
+  for (const Op& op : block.ops) bytes += 8 * state_size(block, op);
   return bytes;
 }
 
