@@ -32,6 +32,12 @@ InputStatistics rescale(InputStatistics scaled, const std::vector<float>& input_
       }
     }
   }
+  for (size_t i = 0; i < channels && !scaled.mismatch.empty(); ++i) {
+    for (size_t j = 0; j < channels; ++j) {
+      scaled.mismatch[i * channels + j] *=
+          static_cast<double>(input_scale[i]) * static_cast<double>(input_scale[j]);
+    }
+  }
   for (size_t token = 0; token < static_cast<size_t>(scaled.sample_tokens); ++token) {
     for (size_t i = 0; i < channels; ++i) {
       uint16_t& value = scaled.sample[token * channels + i];

@@ -15,6 +15,8 @@ struct InputStatistics {
   std::vector<float> amax;      ///< [in] largest magnitude.
   std::vector<float> mean_abs;  ///< [in] mean magnitude.
   std::vector<double> gram;  ///< [in, in] Σ x xᵀ over tokens, symmetric, both halves; or empty.
+  /// [in, in] Σ (x̃ − x) xᵀ, where x̃ is what the uncompressed model has in place of x; or empty.
+  std::vector<double> mismatch;
   std::vector<double> square_sum;  ///< [in] Σ x², the diagonal of the Gram matrix; always filled.
   std::vector<uint16_t> sample;    ///< [sample_tokens, in] bf16, evenly spread over the set.
   int64_t sample_tokens = 0;

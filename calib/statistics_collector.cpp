@@ -24,7 +24,7 @@ StatisticsCollector::StatisticsCollector(const std::vector<WatchedValue>& values
     Watched& watched = watched_[value.value];
     InputStatistics& statistics = watched.statistics;
     const auto in = static_cast<size_t>(value.in_features);
-    watched.wants_gram = value.gram;
+    watched.wants_gram = value.gram || value.mismatch;
     // Rounded up: the sample must reach the last tokens, too.
     watched.sample_stride =
         std::max<int64_t>(1, (value.tokens + kSampleTokens - 1) / kSampleTokens);
@@ -32,7 +32,9 @@ StatisticsCollector::StatisticsCollector(const std::vector<WatchedValue>& values
     statistics.in_features = value.in_features;
     statistics.amax.assign(in, 0);
     statistics.square_sum.assign(in, 0);
-    if (value.gram) statistics.gram.assign(in * in, 0);
+    watched.wants_mismatch = value.mismatch;
+    if (value.gram || value.mismatch) statistics.gram.assign(in * in, 0);
+    if (value.mismatch) statistics.mismatch.assign(in * in, 0);
   }
 }
 
@@ -44,7 +46,9 @@ int64_t StatisticsCollector::memory_bytes(const std::vector<WatchedValue>& value
   for (const WatchedValue& value : values) {
     bytes += batch_tokens * value.in_features * 2;
     bytes += kSampleTokens * value.in_features * 2;
-    if (value.gram) bytes += value.in_features * value.in_features * 8;
+    if (value.gram || value.mismatch) bytes += value.in_features * value.in_features * 8;
+    if (!value.mismatch) continue;
+    bytes += batch_tokens * value.in_features * 2 + value.in_features * value.in_features * 8;
   }
   return bytes;
 }
@@ -53,19 +57,40 @@ void StatisticsCollector::begin_batch(int64_t count) {
   for (auto& [value, watched] : watched_) {
     watched.batch.resize(static_cast<size_t>(count));
     for (std::vector<uint16_t>& rows : watched.batch) rows.clear();
+    watched.original.resize(watched.wants_mismatch ? watched.batch.size() : 0);
+    for (std::vector<uint16_t>& rows : watched.original) rows.clear();
   }
 }
+
+namespace {
+
+// Rows [position, position + …) of a sequence, rounded.
+void put_rows(std::vector<uint16_t>& rows, int64_t position, int64_t width,
+              std::span<const float> x) {
+  const auto begin = static_cast<size_t>(position * width);
+  if (rows.size() < begin + x.size()) rows.resize(begin + x.size());
+  f32_to_bf16(x, {rows.data() + begin, x.size()});
+}
+
+}  // namespace
 
 InputObserver StatisticsCollector::observer(int64_t index) {
   return [this, index](int value, int64_t position, int64_t rows, const float* x) {
     const auto found = watched_.find(value);
     if (found == watched_.end()) return;
     const int64_t in = found->second.statistics.in_features;
-    const auto size = static_cast<size_t>(rows * in);
-    std::vector<uint16_t>& batch = found->second.batch[static_cast<size_t>(index)];
-    const auto begin = static_cast<size_t>(position * in);
-    if (batch.size() < begin + size) batch.resize(begin + size);
-    f32_to_bf16({x, size}, {batch.data() + begin, size});
+    put_rows(found->second.batch[static_cast<size_t>(index)], position, in,
+             {x, static_cast<size_t>(rows * in)});
+  };
+}
+
+InputObserver StatisticsCollector::original_observer(int64_t index) {
+  return [this, index](int value, int64_t position, int64_t rows, const float* x) {
+    const auto found = watched_.find(value);
+    if (found == watched_.end() || !found->second.wants_mismatch) return;
+    const int64_t in = found->second.statistics.in_features;
+    put_rows(found->second.original[static_cast<size_t>(index)], position, in,
+             {x, static_cast<size_t>(rows * in)});
   };
 }
 
@@ -130,12 +155,12 @@ const TileMatmul& StatisticsCollector::tile_product(int64_t m, int64_t n, int64_
   return *products_.at({m, n, k, in_features});
 }
 
-void StatisticsCollector::add_gram_tile(Watched& watched, int64_t row_tile, int64_t column_tile,
-                                        MatmulScratch& scratch, std::vector<float>& product) {
-  InputStatistics& statistics = watched.statistics;
-  const int64_t in = statistics.in_features;
-  const int64_t row = row_tile * kGramTile;
-  const int64_t column = column_tile * kGramTile;
+void StatisticsCollector::add_product_tile(const ProductTile& tile, MatmulScratch& scratch,
+                                           std::vector<float>& product) {
+  const Watched& watched = *tile.watched;
+  const int64_t in = watched.statistics.in_features;
+  const int64_t row = tile.row * kGramTile;
+  const int64_t column = tile.column * kGramTile;
   const int64_t m = std::min(kGramTile, in - row);
   const int64_t n = std::min(kGramTile, in - column);
   product.resize(static_cast<size_t>(m * n));
@@ -143,10 +168,11 @@ void StatisticsCollector::add_gram_tile(Watched& watched, int64_t row_tile, int6
     const int64_t count = rows_of(watched, sequence);
     for (int64_t part = 0; part < count; part += kTokenBlock) {
       const int64_t k = std::min(kTokenBlock, count - part);
-      const uint16_t* tokens = watched.batch[sequence].data() + part * in;
-      tile_product(m, n, k, in).run(tokens + row, tokens + column, product.data(), scratch);
+      const uint16_t* left = (*tile.left)[sequence].data() + part * in;
+      const uint16_t* right = watched.batch[sequence].data() + part * in;
+      tile_product(m, n, k, in).run(left + row, right + column, product.data(), scratch);
       for (int64_t i = 0; i < m; ++i) {
-        double* target = statistics.gram.data() + (row + i) * in + column;
+        double* target = tile.sum->data() + (row + i) * in + column;
         const float* source = product.data() + i * n;
         for (int64_t j = 0; j < n; ++j) target[j] += static_cast<double>(source[j]);
       }
@@ -155,33 +181,37 @@ void StatisticsCollector::add_gram_tile(Watched& watched, int64_t row_tile, int6
 }
 
 void StatisticsCollector::end_batch() {
-  struct Task {
+  struct Channels {
     Watched* watched;
-    bool gram;
-    int64_t first;
-    int64_t second;
+    int64_t begin;
+    int64_t end;
   };
-  std::vector<Task> tasks;
+  std::vector<Channels> channels;
+  std::vector<ProductTile> tiles;
   for (auto& [value, watched] : watched_) {
     const int64_t in = watched.statistics.in_features;
     if (watched.wants_gram) {
       make_products(watched);
-      const int64_t tiles = (in + kGramTile - 1) / kGramTile;
-      for (int64_t i = 0; i < tiles; ++i) {
-        for (int64_t j = i; j < tiles; ++j) tasks.push_back({&watched, true, i, j});
+      InputStatistics& statistics = watched.statistics;
+      const int64_t count = (in + kGramTile - 1) / kGramTile;
+      for (int64_t i = 0; i < count; ++i) {
+        for (int64_t j = 0; j < count; ++j) {
+          if (j >= i) tiles.push_back({&watched, &watched.batch, &statistics.gram, i, j});
+          if (!watched.wants_mismatch) continue;
+          tiles.push_back({&watched, &watched.original, &statistics.mismatch, i, j});
+        }
       }
     }
     for (int64_t begin = 0; begin < in; begin += kChannelTile) {
-      tasks.push_back({&watched, false, begin, std::min(in, begin + kChannelTile)});
+      channels.push_back({&watched, begin, std::min(in, begin + kChannelTile)});
     }
   }
-  pool_.parallel_for(tasks.size(), [&](size_t index, size_t worker) {
-    const Task& task = tasks[index];
-    if (task.gram) {
-      add_gram_tile(*task.watched, task.first, task.second, scratch_[worker],
-                    product_buffers_[worker]);
+  pool_.parallel_for(tiles.size() + channels.size(), [&](size_t index, size_t worker) {
+    if (index < tiles.size()) {
+      add_product_tile(tiles[index], scratch_[worker], product_buffers_[worker]);
     } else {
-      add_channels(*task.watched, task.first, task.second);
+      const Channels& part = channels[index - tiles.size()];
+      add_channels(*part.watched, part.begin, part.end);
     }
   });
   for (auto& [value, watched] : watched_) {
@@ -211,6 +241,10 @@ InputStatistics StatisticsCollector::take(int value) {
     for (size_t i = 0; i < in; ++i) {
       for (size_t j = 0; j < i; ++j) statistics.gram[i * in + j] = statistics.gram[j * in + i];
     }
+  }
+  // What came is Σ x̃ xᵀ.
+  for (size_t i = 0; i < statistics.mismatch.size(); ++i) {
+    statistics.mismatch[i] -= statistics.gram[i];
   }
   watched_.erase(value);
   return statistics;

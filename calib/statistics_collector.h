@@ -27,8 +27,9 @@ namespace pare {
 struct WatchedValue {
   int value = 0;
   int64_t in_features = 0;
-  bool gram = false;   ///< Whether the Gram matrix is wanted.
-  int64_t tokens = 0;  ///< In all batches.
+  bool gram = false;      ///< Whether the Gram matrix is wanted.
+  int64_t tokens = 0;     ///< In all batches.
+  bool mismatch = false;  ///< Whether the original's inputs come, too (original_observer()).
 };
 
 class StatisticsCollector {
@@ -42,6 +43,9 @@ class StatisticsCollector {
   /// Observer for the sequence `index` of the batch. Observers of different sequences may run on
   /// different threads.
   InputObserver observer(int64_t index);
+
+  /// For the same sequence in the uncompressed model: as many rows of the values with `mismatch`.
+  InputObserver original_observer(int64_t index);
 
   void end_batch();
 
@@ -58,7 +62,9 @@ class StatisticsCollector {
   struct Watched {
     InputStatistics statistics;
     bool wants_gram = false;
-    std::vector<std::vector<uint16_t>> batch;  // by sequence: [tokens, in]
+    bool wants_mismatch = false;
+    std::vector<std::vector<uint16_t>> batch;     // by sequence: [tokens, in]
+    std::vector<std::vector<uint16_t>> original;  // the same of the uncompressed model
     int64_t sample_stride = 1;
     int64_t seen = 0;               // tokens, over all batches
     std::vector<double> magnitude;  // [in] Σ |x|
@@ -67,8 +73,16 @@ class StatisticsCollector {
   static int64_t rows_of(const Watched& watched, size_t sequence);
   void make_products(const Watched& watched);
   void add_channels(Watched& watched, int64_t begin, int64_t end);
-  void add_gram_tile(Watched& watched, int64_t row_tile, int64_t column_tile,
-                     MatmulScratch& scratch, std::vector<float>& product);
+  // Of Σ a xᵀ, with rows of a for each sequence, x the batch.
+  struct ProductTile {
+    Watched* watched;
+    const std::vector<std::vector<uint16_t>>* left;
+    std::vector<double>* sum;
+    int64_t row;
+    int64_t column;
+  };
+  void add_product_tile(const ProductTile& tile, MatmulScratch& scratch,
+                        std::vector<float>& product);
   const TileMatmul& tile_product(int64_t m, int64_t n, int64_t k, int64_t in_features) const;
 
   ThreadPool& pool_;

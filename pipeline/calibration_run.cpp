@@ -30,16 +30,18 @@ std::vector<int64_t> evenly(int64_t count, int64_t wanted) {
 }  // namespace
 
 CalibrationRun::CalibrationRun(const ModelGraph& graph, const WeightSource& source,
-                               const TokenWindows& windows, const QuantizeOptions& options,
-                               ThreadPool& pool, ProgressMeter& meter)
+                               const TokenWindows& windows, const JobPlan& plan, ThreadPool& pool,
+                               ProgressMeter& meter)
     : graph_(graph),
       source_(source),
       windows_(windows),
-      options_(options),
+      options_(plan.options),
       pool_(pool),
       meter_(meter),
-      batch_(batch_windows(options, static_cast<int64_t>(pool.size()))),
-      positions_(std::max(windows.length, windows.sources.longest())) {}
+      batch_(batch_windows(plan.options, static_cast<int64_t>(pool.size()))),
+      positions_(std::max(windows.length, windows.sources.longest())) {
+  if (plan.needs_original) original_.emplace();
+}
 
 void CalibrationRun::set_segments(Stack stack) {
   segments_.clear();
@@ -55,20 +57,25 @@ void CalibrationRun::set_segments(Stack stack) {
 void CalibrationRun::embed(const EmbeddingSpec& spec, std::span<const int32_t> ids, int64_t width) {
   const TokenEmbedding embedding(spec, source_, Precision::kBf16);
   width_ = width;
-  hidden_.assign(ids.size() * static_cast<size_t>(width), 0.0F);
+  std::vector<float>& hidden = tokens_.hidden;
+  hidden.assign(ids.size() * static_cast<size_t>(width), 0.0F);
   pool_.parallel_for(segments_.size(), [&](size_t i, size_t) {
     embedding.embed(
         ids.subspan(static_cast<size_t>(begin_[i]), static_cast<size_t>(segments_[i].rows)), 0,
-        hidden_.data() + begin_[i] * width);
+        hidden.data() + begin_[i] * width);
   });
   embedding.release();
+  if (original_) original_->hidden = hidden;
 }
 
 void CalibrationRun::start(Stack stack) {
   if (stack == Stack::kDecoder && graph_.encoder) {
     const BlockGraph& tail = graph_.encoder->tail;
-    advance(tail, load_block(tail, source_, Precision::kBf16));
-    memory_ = std::move(hidden_);
+    const BlockWeights weights = load_block(tail, source_, Precision::kBf16);
+    pass(tail, weights);
+    advance(tail, weights);
+    tokens_.memory = std::move(tokens_.hidden);
+    if (original_) original_->memory = std::move(original_->hidden);
   }
   set_segments(stack);
   if (stack == Stack::kEncoder) {
@@ -83,7 +90,13 @@ void CalibrationRun::start(Stack stack) {
   embed(graph_.embedding, ids, graph_.hidden_size);
 }
 
-std::vector<SequenceRun> CalibrationRun::runs(int64_t first, int64_t count, float* hidden) const {
+std::vector<SequenceRun> CalibrationRun::runs(int64_t first, int64_t count, Tokens& tokens) const {
+  return runs(first, count, tokens.hidden.data() + begin_[static_cast<size_t>(first)] * width_,
+              tokens.memory);
+}
+
+std::vector<SequenceRun> CalibrationRun::runs(int64_t first, int64_t count, float* hidden,
+                                              const std::vector<float>& memory) const {
   std::vector<SequenceRun> sequences;
   const int64_t start = begin_[static_cast<size_t>(first)];
   for (int64_t i = first; i < first + count; ++i) {
@@ -91,9 +104,9 @@ std::vector<SequenceRun> CalibrationRun::runs(int64_t first, int64_t count, floa
     SequenceRun& run = sequences.emplace_back();
     run.hidden = hidden + (begin_[index] - start) * width_;
     run.segments = {&segments_[index], 1};
-    if (memory_.empty()) continue;
+    if (memory.empty()) continue;
     const BlockGraph& tail = graph_.encoder->tail;
-    run.memory = memory_.data() + windows_.sources.begin[index] * tail.width(tail.output);
+    run.memory = memory.data() + windows_.sources.begin[index] * tail.width(tail.output);
     run.memory_rows = windows_.sources.length(i);
   }
   return sequences;
@@ -105,23 +118,70 @@ std::vector<BlockWorkspace> CalibrationRun::workspaces(const BlockGraph& block) 
   return make_workspaces(pool_.size(), block, size, Precision::kBf16);
 }
 
+void CalibrationRun::run_original(const BlockRunner& runner, int64_t first, int64_t count,
+                                  ExpertRows& experts, std::vector<BlockWorkspace>& scratch,
+                                  StatisticsCollector* collector) {
+  std::vector<SequenceRun> batch = runs(first, count, *original_);
+  pool_.parallel_for(batch.size(), [&](size_t i, size_t worker) {
+    batch[i].experts = &experts;
+    batch[i].first_row = begin_[static_cast<size_t>(first) + i];
+    RunHooks hooks;
+    if (collector != nullptr) {
+      hooks.observer = collector->original_observer(static_cast<int64_t>(i));
+    }
+    runner.run(batch[i], scratch[worker], hooks);
+  });
+}
+
+void CalibrationRun::finish_original(const BlockRunner& runner, ExpertRows& experts,
+                                     std::vector<BlockWorkspace>& scratch) {
+  if (!runner.has_experts()) return;
+  const BlockGraph& block = runner.block();
+  ClampCount clamps;
+  run_experts(block,
+              {.load = expert_loader(block, source_, Precision::kBf16),
+               .progress = [&](double) { meter_.check_cancelled(); }},
+              Precision::kBf16, pool_, experts, clamps);
+  std::vector<SequenceRun> all = runs(0, sequences(), *original_);
+  pool_.parallel_for(all.size(), [&](size_t i, size_t worker) {
+    all[i].experts = &experts;
+    all[i].first_row = begin_[i];
+    runner.finish(all[i], scratch[worker], {});
+  });
+}
+
+void CalibrationRun::pass(const BlockGraph& block, const BlockWeights& original) {
+  if (!original_) return;
+  std::vector<BlockWorkspace> scratch = workspaces(block);
+  const BlockRunner runner(block, original, positions_, Precision::kBf16);
+  ExpertRows experts(block, begin_.back());
+  for (int64_t first = 0; first < sequences(); first += batch_) {
+    run_original(runner, first, std::min(batch_, sequences() - first), experts, scratch, nullptr);
+    meter_.check_cancelled();
+  }
+  finish_original(runner, experts, scratch);
+}
+
 std::map<int, InputStatistics> CalibrationRun::observe(const BlockGraph& block,
                                                        const BlockWeights& original,
                                                        std::vector<WatchedValue> watched) {
   for (WatchedValue& value : watched) {
     value.tokens = value.value == block.memory ? source_tokens() : begin_.back();
+    value.mismatch = original_.has_value() && value.gram;
   }
   StatisticsCollector collector(watched, pool_);
   std::vector<BlockWorkspace> scratch = workspaces(block);
   const BlockRunner runner(block, original, positions_, Precision::kBf16);
   original_tokens_.emplace(block, begin_.back());
+  ExpertRows of_original(block, original_ ? begin_.back() : 0);
   std::vector<float> copy;
   for (int64_t first = 0; first < sequences(); first += batch_) {
     const int64_t count = std::min(batch_, sequences() - first);
-    const auto from = hidden_.begin() + begin_[static_cast<size_t>(first)] * width_;
+    const auto from = tokens_.hidden.begin() + begin_[static_cast<size_t>(first)] * width_;
     copy.assign(from, from + rows_of(first, count) * width_);
-    std::vector<SequenceRun> batch = runs(first, count, copy.data());
+    std::vector<SequenceRun> batch = runs(first, count, copy.data(), tokens_.memory);
     collector.begin_batch(count);
+    if (original_) run_original(runner, first, count, of_original, scratch, &collector);
     pool_.parallel_for(batch.size(), [&](size_t i, size_t worker) {
       batch[i].experts = &*original_tokens_;
       batch[i].first_row = begin_[static_cast<size_t>(first) + i];
@@ -132,6 +192,7 @@ std::map<int, InputStatistics> CalibrationRun::observe(const BlockGraph& block,
     meter_.advance(static_cast<double>(count));
     meter_.check_cancelled();
   }
+  if (original_) finish_original(runner, of_original, scratch);
   if (block.experts) routed_ = original_tokens_->routed(block.experts->count);
   std::map<int, InputStatistics> statistics;
   for (const WatchedValue& value : watched) {
@@ -204,8 +265,7 @@ void CalibrationRun::advance(const BlockGraph& block, const BlockWeights& compre
   compressed_tokens_.emplace(block, begin_.back());
   for (int64_t first = 0; first < sequences(); first += batch_) {
     const int64_t count = std::min(batch_, sequences() - first);
-    std::vector<SequenceRun> batch =
-        runs(first, count, hidden_.data() + begin_[static_cast<size_t>(first)] * width_);
+    std::vector<SequenceRun> batch = runs(first, count, tokens_);
     pool_.parallel_for(batch.size(), [&](size_t i, size_t worker) {
       batch[i].experts = &*compressed_tokens_;
       batch[i].first_row = begin_[static_cast<size_t>(first) + i];
@@ -228,7 +288,7 @@ void CalibrationRun::advance_expert(const BlockGraph& block, int64_t expert,
 void CalibrationRun::finish(const BlockGraph& block, const BlockWeights& compressed) {
   std::vector<BlockWorkspace> scratch = workspaces(block);
   const BlockRunner runner(block, compressed, positions_, Precision::kBf16);
-  std::vector<SequenceRun> all = runs(0, sequences(), hidden_.data());
+  std::vector<SequenceRun> all = runs(0, sequences(), tokens_);
   pool_.parallel_for(all.size(), [&](size_t i, size_t worker) {
     all[i].experts = &*compressed_tokens_;
     all[i].first_row = begin_[i];

@@ -25,7 +25,7 @@
 #include "model/block_graph.h"
 #include "model/block_runner.h"
 #include "model/layer_runner.h"
-#include "pare/quantize.h"
+#include "pipeline/job_plan.h"
 
 namespace pare {
 
@@ -41,7 +41,7 @@ class CalibrationRun {
  public:
   /// Keeps references.
   CalibrationRun(const ModelGraph& graph, const WeightSource& source, const TokenWindows& windows,
-                 const QuantizeOptions& options, ThreadPool& pool, ProgressMeter& meter);
+                 const JobPlan& plan, ThreadPool& pool, ProgressMeter& meter);
 
   /// Embeds the tokens of a stack. The decoder's start takes over what the encoder made.
   void start(Stack stack);
@@ -49,6 +49,10 @@ class CalibrationRun {
   /// Statistics of the watched values of the original block.
   std::map<int, InputStatistics> observe(const BlockGraph& block, const BlockWeights& original,
                                          std::vector<WatchedValue> watched);
+
+  /// Instead of observe() for a block that is compressed already: the uncompressed model's tokens,
+  /// where they are kept, go through it.
+  void pass(const BlockGraph& block, const BlockWeights& original);
 
   /// The same for an expert; after observe() of its block.
   std::map<int, InputStatistics> observe_expert(const BlockGraph& block, int64_t expert,
@@ -72,7 +76,19 @@ class CalibrationRun {
  private:
   void embed(const EmbeddingSpec& embedding, std::span<const int32_t> ids, int64_t width);
   void set_segments(Stack stack);
-  std::vector<SequenceRun> runs(int64_t first, int64_t count, float* hidden) const;
+  // Where the tokens of one model have come to.
+  struct Tokens {
+    std::vector<float> hidden;  // [rows, width]
+    std::vector<float> memory;  // what the encoder made of the sources
+  };
+  std::vector<SequenceRun> runs(int64_t first, int64_t count, float* hidden,
+                                const std::vector<float>& memory) const;
+  std::vector<SequenceRun> runs(int64_t first, int64_t count, Tokens& tokens) const;
+  // `original_` through the sequences of a batch, to the experts where there are some.
+  void run_original(const BlockRunner& runner, int64_t first, int64_t count, ExpertRows& experts,
+                    std::vector<BlockWorkspace>& scratch, StatisticsCollector* collector);
+  void finish_original(const BlockRunner& runner, ExpertRows& experts,
+                       std::vector<BlockWorkspace>& scratch);
   std::vector<BlockWorkspace> workspaces(const BlockGraph& block) const;
   int64_t rows_of(int64_t first, int64_t count) const {
     return begin_[static_cast<size_t>(first + count)] - begin_[static_cast<size_t>(first)];
@@ -89,11 +105,11 @@ class CalibrationRun {
   ProgressMeter& meter_;
   int64_t batch_ = 1;
   PositionTables positions_;
-  int64_t width_ = 0;                          // of the stack that runs
-  std::vector<Segment> segments_;              // one a sequence
-  std::vector<int64_t> begin_;                 // rows before each sequence; one more than sequences
-  std::vector<float> hidden_;                  // [rows, width]
-  std::vector<float> memory_;                  // what the encoder made of the sources
+  int64_t width_ = 0;              // of the stack that runs
+  std::vector<Segment> segments_;  // one a sequence
+  std::vector<int64_t> begin_;     // rows before each sequence; one more than sequences
+  Tokens tokens_;
+  std::optional<Tokens> original_;             // of the uncompressed model, where it matters
   std::optional<ExpertRows> original_tokens_;  // of the layer that runs
   std::vector<ExpertRows::Routed> routed_;     // by the original router
   std::optional<ExpertRows> compressed_tokens_;

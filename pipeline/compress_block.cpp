@@ -11,10 +11,13 @@
 #include "pare/error.h"
 #include "pipeline/input_sharing.h"
 #include "quant/clip_search.h"
+#include "quant/gptaq.h"
+#include "quant/gptq.h"
 #include "quant/noise_compensation.h"
 #include "quant/obs_solver.h"
 #include "quant/output_error.h"
 #include "quant/weight_grid.h"
+#include "sparsity/admm.h"
 #include "sparsity/kept_weights.h"
 #include "sparsity/masks.h"
 #include "sparsity/sparsegpt.h"
@@ -31,31 +34,34 @@ struct SetContext {
   const SharingSet& set;
   const JobPlan& plan;
   ThreadPool& pool;
-  std::vector<float> gram;  // mean, of the scaled input; empty without calibration
-  InverseFactor factor;     // when weights are updated
-};
-
-// A linear between pruning and rounding.
-struct Pruned {
-  std::vector<float> weight;  // the values to round
-  std::vector<uint8_t> keep;  // empty when dense
+  std::vector<float> gram;        // mean, of the scaled input; empty without calibration
+  InverseFactor factor;           // when weights are updated
+  OrderedFactor ordered;          // for dense weights that GPTQ rounds
+  std::vector<float> correction;  // for a compressed input, or empty
 };
 
 bool updates_weights(const LinearPlan& plan) {
-  return plan.sparsity == SparsityMethod::kSparseGpt ||
+  return plan.sparsity == SparsityMethod::kSparseGpt || plan.sparsity == SparsityMethod::kAdmm ||
          (plan.sparsity != SparsityMethod::kNone && plan.format->quantized);
 }
 
 SetContext make_context(const WorkingBlock& working, const SharingSet& set, const JobPlan& plan,
                         ThreadPool& pool) {
-  SetContext context{set, plan, pool, {}, {}};
+  SetContext context{set, plan, pool, {}, {}, {}, {}};
   const WorkingLinear& first = working.linears.at(set.linears[0]);
   if (!set.statistics.gram.empty() && first.plan.changes()) {
     context.gram = mean_gram(set.statistics.gram, set.statistics.tokens);
   }
+  if (first.plan.gptaq_alpha > 0 && !set.statistics.mismatch.empty()) {
+    context.correction = mismatch_correction(set.statistics, first.plan.gptaq_alpha,
+                                             plan.options.sparsegpt_damping, first.name, pool);
+  }
   if (updates_weights(first.plan)) {
     context.factor = factorize_inverse(set.statistics.gram, first.in_features,
                                        plan.options.sparsegpt_damping, first.name);
+  } else if (first.plan.stack.gptq && !set.statistics.gram.empty()) {
+    context.ordered = factorize_by_activation(set.statistics.gram, first.in_features,
+                                              plan.options.sparsegpt_damping, first.name);
   }
   return context;
 }
@@ -75,23 +81,27 @@ float static_input_scale(const QFormat& format, const SetContext& context) {
 // weight to differ from the original one.
 std::vector<float> target_weight(const WorkingLinear& linear, const SetContext& context) {
   const QFormat& format = *linear.plan.format;
-  if (format.scaling != ScalingMethod::kSmoothQuant || !context.plan.options.smooth ||
+  std::vector<float> weight = linear.weight;
+  if (!context.correction.empty()) {
+    weight = match_original(weight, linear.out_features, linear.in_features, context.correction,
+                            context.pool);
+  }
+  if (linear.plan.stack.scaling != ScalingMethod::kSmoothQuant || !context.plan.options.smooth ||
       context.plan.options.dynamic_activations) {
-    return linear.weight;
+    return weight;
   }
   const double step = static_cast<double>(static_input_scale(format, context));
   const InputStatistics& statistics = context.set.statistics;
-  return compensate_input_noise(linear.weight, linear.out_features, linear.in_features,
-                                statistics.gram, statistics.tokens, step * step / 12, linear.name,
-                                context.pool);
+  return compensate_input_noise(weight, linear.out_features, linear.in_features, statistics.gram,
+                                statistics.tokens, step * step / 12, linear.name, context.pool);
 }
 
 // Chooses the mask; where the weights are updated or will be rounded, the kept ones are solved for.
-Pruned prune(const WorkingLinear& linear, const SetContext& context) {
+PrunedWeight prune(const WorkingLinear& linear, const SetContext& context) {
   const int64_t out = linear.out_features;
   const int64_t in = linear.in_features;
   const std::vector<float> target = target_weight(linear, context);
-  Pruned pruned{target, linear.keep};
+  PrunedWeight pruned{target, linear.keep};
   switch (linear.plan.sparsity) {
     case SparsityMethod::kNone:
       return pruned;
@@ -104,6 +114,20 @@ Pruned prune(const WorkingLinear& linear, const SetContext& context) {
       SparseGptResult result = sparsegpt(target, out, in, context.factor, context.pool);
       pruned = {std::move(result.weight), std::move(result.keep)};
       break;
+    }
+    case SparsityMethod::kAdmm: {
+      // SparseGPT's pass costs little beside it and is better for rows that are nearly independent.
+      SparseGptResult other = sparsegpt(target, out, in, context.factor, context.pool);
+      pruned = {std::move(other.weight), std::move(other.keep)};
+      const double damping = context.plan.options.sparsegpt_damping;
+      PrunedWeight found =
+          admm_prune(target, out, in, context.gram, {.damping = damping}, context.pool);
+      for (PrunedWeight* each : {&pruned, &found}) {
+        each->weight = solve_kept_weights(target, each->weight, each->keep, out, in, context.gram,
+                                          {.damping = damping}, context.pool);
+      }
+      take_better_rows(target, out, in, context.gram, found, pruned, context.pool);
+      return pruned;
     }
   }
   for (size_t i = 0; i < pruned.weight.size(); ++i) {
@@ -147,11 +171,11 @@ CompressedWeight start_weight(const WorkingLinear& linear, const SetContext& con
 }
 
 // The grid of a dense weight, or the start of the grid that the solver fits.
-WeightGrid choose_grid(const WorkingLinear& linear, const Pruned& pruned, float shared_absmax,
+WeightGrid choose_grid(const WorkingLinear& linear, const PrunedWeight& pruned, float shared_absmax,
                        const SetContext& context) {
   const QFormat& format = *linear.plan.format;
   const GridSpec spec = grid_spec(format, context.plan.options);
-  if (format.search_clip && context.plan.options.clip && !context.gram.empty()) {
+  if (linear.plan.stack.search_clip && context.plan.options.clip && !context.gram.empty()) {
     return search_clip(pruned.weight, linear.out_features, linear.in_features, spec, context.gram,
                        pruned.keep, context.pool);
   }
@@ -161,7 +185,7 @@ WeightGrid choose_grid(const WorkingLinear& linear, const Pruned& pruned, float 
   return grid;
 }
 
-CompressedWeight round_weight(const WorkingLinear& linear, const Pruned& pruned,
+CompressedWeight round_weight(const WorkingLinear& linear, const PrunedWeight& pruned,
                               float shared_absmax, const SetContext& context) {
   CompressedWeight weight = start_weight(linear, context);
   if (!linear.plan.format->quantized) {
@@ -172,7 +196,9 @@ CompressedWeight round_weight(const WorkingLinear& linear, const Pruned& pruned,
   }
   WeightGrid grid = choose_grid(linear, pruned, shared_absmax, context);
   std::vector<int8_t> codes;
-  if (pruned.keep.empty()) {
+  if (!context.ordered.order.empty()) {
+    codes = gptq_codes(pruned.weight, pruned.keep, grid, context.ordered, context.pool);
+  } else if (pruned.keep.empty()) {
     codes = encode(grid, pruned.weight, context.pool);
   } else {
     ObsProblem problem;
@@ -181,7 +207,7 @@ CompressedWeight round_weight(const WorkingLinear& linear, const Pruned& pruned,
     problem.weight = pruned.weight;
     problem.factor = &context.factor;
     problem.keep = pruned.keep;
-    problem.search_group_scale = linear.plan.format->search_clip && context.plan.options.clip;
+    problem.search_group_scale = linear.plan.stack.search_clip && context.plan.options.clip;
     problem.grid = std::move(grid);
     ObsSolution solution = solve_obs(problem, context.pool);
     codes = std::move(solution.codes);
@@ -260,7 +286,7 @@ void compress_set(const WorkingBlock& working, const SharingSet& set, const JobP
   Clock::time_point start = Clock::now();
   meter.check_cancelled();
   const SetContext context = make_context(working, set, plan, pool);
-  std::vector<Pruned> pruned;
+  std::vector<PrunedWeight> pruned;
   float shared_absmax = 0;
   for (const size_t index : set.linears) {
     meter.check_cancelled();

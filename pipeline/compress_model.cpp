@@ -18,8 +18,7 @@ class ModelCompression {
  public:
   ModelCompression(const CompressionJob& job, QuantizeReport& report) : job_(job), report_(report) {
     if (!job.plan.options.calibration.empty()) {
-      calibration_.emplace(job.graph, job.source, job.windows, job.plan.options, job.pool,
-                           job.meter);
+      calibration_.emplace(job.graph, job.source, job.windows, job.plan, job.pool, job.meter);
     }
   }
 
@@ -76,6 +75,9 @@ class ModelCompression {
         const BlockWeights original = load_block(block, job_.source, Precision::kBf16);
         return calibration_->observe(block, original, watched(block));
       });
+    }
+    if (calibration_ && finished && advances && job_.plan.needs_original) {
+      calibration_->pass(block, load_block(block, job_.source, Precision::kBf16));
     }
     BlockWeights weights;  // of the block without its experts, as it leaves the tokens
     {

@@ -95,7 +95,8 @@ std::vector<int32_t> tied_channels(const InputGroup& group, bool absorbed) {
 InputScaling search_scaling(const SharingSet& set, const JobPlan& plan,
                             const InputStatistics& statistics, std::vector<int32_t> tied,
                             WorkingBlock& working, ThreadPool& pool) {
-  const QFormat& format = *working.linears.at(set.linears[0]).plan.format;
+  const LinearPlan& first = working.linears.at(set.linears[0]).plan;
+  const QFormat& format = *first.format;
   LinearGroup group;
   group.in_features = statistics.in_features;
   group.statistics = &statistics;
@@ -105,7 +106,7 @@ InputScaling search_scaling(const SharingSet& set, const JobPlan& plan,
     group.linears.push_back({linear.name, linear.out_features, std::move(linear.weight)});
   }
   InputScaling scaling;
-  if (format.scaling == ScalingMethod::kSmoothQuant) {
+  if (first.stack.scaling == ScalingMethod::kSmoothQuant) {
     scaling = search_smoothquant(group,
                                  {.strength = plan.options.smooth_strength,
                                   .dynamic_activations = plan.options.dynamic_activations},
@@ -115,7 +116,7 @@ InputScaling search_scaling(const SharingSet& set, const JobPlan& plan,
                          {.format = format.weight,
                           .group_size = plan.options.awq_block_size,
                           .symmetric = plan.options.symmetric},
-                         format.search_clip && plan.options.clip, pool);
+                         first.stack.search_clip && plan.options.clip, pool);
   }
   for (size_t i = 0; i < set.linears.size(); ++i) {
     working.linears.at(set.linears[i]).weight = std::move(group.linears[i].weight);
@@ -175,9 +176,9 @@ bool rows_have_scales(const QFormat& format) {
 
 void scale_set(const InputGroup& group, SharingSet& set, bool whole, const JobPlan& plan,
                const InputStatistics& statistics, WorkingBlock& working, ThreadPool& pool) {
-  const QFormat& format = *working.linears.at(set.linears[0]).plan.format;
-  const bool wanted = format.scaling == ScalingMethod::kAwq ||
-                      (format.scaling == ScalingMethod::kSmoothQuant && plan.options.smooth);
+  const ScalingMethod method = working.linears.at(set.linears[0]).plan.stack.scaling;
+  const bool wanted = method == ScalingMethod::kAwq ||
+                      (method == ScalingMethod::kSmoothQuant && plan.options.smooth);
   if (!wanted) return;
   set.absorbed = whole && (group.producer == Producer::kNorm ||
                            (group.producer == Producer::kLinear &&

@@ -17,6 +17,15 @@ namespace pare {
 /// How the input of a linear is rescaled before its weight is rounded.
 enum class ScalingMethod : uint8_t { kNone, kSmoothQuant, kAwq };
 
+/// The algorithms that choose the numbers of a weight, one behind the other.
+struct AlgorithmStack {
+  ScalingMethod scaling = ScalingMethod::kNone;
+  bool search_clip = false;
+  bool gptq = false;  ///< Rounding that later columns make up for; else to nearest.
+
+  bool operator==(const AlgorithmStack&) const = default;
+};
+
 /// One value of --qformat.
 struct QFormat {
   std::string name;
@@ -24,8 +33,7 @@ struct QFormat {
   bool quantized = true;  ///< False: full precision.
   WeightFormat weight = WeightFormat::kBf16;
   ActivationFormat activation = ActivationFormat::kBf16;
-  ScalingMethod scaling = ScalingMethod::kNone;
-  bool search_clip = false;
+  AlgorithmStack stack = {};  ///< Of --algo auto.
 };
 
 const std::vector<QFormat>& qformat_table();
@@ -33,13 +41,21 @@ const std::vector<QFormat>& qformat_table();
 /// Throws Error(kUsage) listing the known names.
 const QFormat& find_qformat(const std::string& name);
 
-enum class SparsityMethod : uint8_t { kNone, kMagnitude, kWanda, kSparseGpt };
+enum class SparsityMethod : uint8_t { kNone, kMagnitude, kWanda, kSparseGpt, kAdmm };
 SparsityMethod find_sparsity(const std::string& name);
+
+/// The stack of a value of --algo for a format. Throws Error(kUsage) for an unknown name, and, with
+/// those that there are, for one that the format does not have.
+AlgorithmStack find_stack(const std::string& algo, const QFormat& format);
 
 /// What happens to one linear.
 struct LinearPlan {
   const QFormat* format = nullptr;
+  AlgorithmStack stack;
   SparsityMethod sparsity = SparsityMethod::kNone;
+
+  /// Share of the correction for compressed inputs, of GPTAQ; 0: none.
+  double gptaq_alpha = 0;
 
   bool changes() const { return format->quantized || sparsity != SparsityMethod::kNone; }
   bool operator==(const LinearPlan&) const = default;
@@ -50,6 +66,7 @@ struct JobPlan {
   std::map<std::string, LinearPlan> linears;  ///< By full name, without ".weight".
   bool needs_calibration = false;
   bool needs_gram = false;
+  bool needs_original = false;  ///< What the uncompressed model has in place of each input.
 
   const LinearPlan& linear(const std::string& name) const { return linears.at(name); }
 };

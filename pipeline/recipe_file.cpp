@@ -44,6 +44,7 @@ const std::map<std::string, Setter>& setters() {
   static const std::map<std::string, Setter> table = {
       {"qformat", set(&QuantizeOptions::qformat)},
       {"sparsity", set(&QuantizeOptions::sparsity)},
+      {"algo", set(&QuantizeOptions::algo)},
       {"calib", set(&QuantizeOptions::calibration)},
       {"calib_size", set(&QuantizeOptions::calibration_size)},
       {"calib_seqlen", set(&QuantizeOptions::calibration_seqlen)},
@@ -54,6 +55,7 @@ const std::map<std::string, Setter>& setters() {
       {"smooth", set(&QuantizeOptions::smooth)},
       {"smooth_strength", set(&QuantizeOptions::smooth_strength)},
       {"dynamic_activations", set(&QuantizeOptions::dynamic_activations)},
+      {"gptaq_alpha", set(&QuantizeOptions::gptaq_alpha)},
       {"sparsegpt_damping", set(&QuantizeOptions::sparsegpt_damping)},
       {"uncompressed_inputs", set(&QuantizeOptions::uncompressed_inputs)},
       {"moe_calib", set(&QuantizeOptions::moe_calib)},

@@ -7,6 +7,7 @@ extern "C" {
 void dpotrf_(const char* triangle, const int* n, double* a, const int* stride, int* info);
 void dtrtri_(const char* triangle, const char* diagonal, const int* n, double* a, const int* stride,
              int* info);
+void dpotri_(const char* triangle, const int* n, double* a, const int* stride, int* info);
 void dpotrs_(const char* triangle, const int* n, const int* right_sides, const double* a,
              const int* stride, double* b, const int* b_stride, int* info);
 }
@@ -42,6 +43,22 @@ bool invert_to_upper_factor(std::span<double> matrix, int64_t n) {
   std::reverse(matrix.begin(), matrix.end());
   for (int64_t row = 1; row < n; ++row) {
     std::fill_n(matrix.begin() + row * n, row, 0.0);
+  }
+  return true;
+}
+
+bool invert_symmetric(std::span<double> matrix, int64_t n) {
+  const int order = static_cast<int>(n);
+  int info = 0;
+  dpotrf_("U", &order, matrix.data(), &order, &info);
+  if (info != 0) return false;
+  dpotri_("U", &order, matrix.data(), &order, &info);
+  if (info != 0) return false;
+  // Column-major upper is row-major lower.
+  for (int64_t row = 1; row < n; ++row) {
+    for (int64_t column = 0; column < row; ++column) {
+      matrix[static_cast<size_t>(column * n + row)] = matrix[static_cast<size_t>(row * n + column)];
+    }
   }
   return true;
 }

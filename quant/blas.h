@@ -20,6 +20,10 @@ void add_gram_rows(std::span<const float> a, int64_t rows, int64_t n, int64_t be
 /// `matrix` unspecified, when it is not positive definite to working precision.
 bool invert_to_upper_factor(std::span<double> matrix, int64_t n);
 
+/// Replaces the symmetric matrix [n, n] by its inverse, both halves. Returns false when it is not
+/// positive definite.
+bool invert_symmetric(std::span<double> matrix, int64_t n);
+
 /// Replaces the symmetric matrix [n, n] by its Cholesky factor, for solve_cholesky(). Returns false
 /// when it is not positive definite.
 bool factorize_cholesky(std::span<double> matrix, int64_t n);

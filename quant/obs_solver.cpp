@@ -115,7 +115,21 @@ class RowBlock {
     return problem_.factor->upper.data() + column * (problem_.in_features + 1);
   }
 
+  // Each column has the scale of a group of its own.
+  void run_row_in_order(int64_t row, int64_t first, int64_t end, float* errors) {
+    const WeightGrid& grid = *solution_.grid;
+    for (int64_t column = first; column < end; ++column) {
+      const int64_t place = problem_.order[static_cast<size_t>(column)];
+      const RunScale run = run_scale(grid, grid.scale_index(row, place));
+      Segment segment = segment_at(row, column, 1, end - column);
+      segment.run = &run;
+      segment.errors = errors + (column - first);
+      decide(segment);
+    }
+  }
+
   void run_row(int64_t row, int64_t first, int64_t end, float* errors) {
+    if (!problem_.order.empty()) return run_row_in_order(row, first, end, errors);
     const bool grouped = solution_.grid && solution_.grid->group_size > 0;
     const int64_t group_size = grouped ? solution_.grid->group_size : end - first;
     // Decisions fall on every fourth column (mask) and on every group (scale).
@@ -245,6 +259,11 @@ void check_problem(const ObsProblem& problem) {
     fail(ErrorCode::kInternal,
          "OBS: weight or mask does not have " + std::to_string(count) + " elements");
   }
+  if (!problem.order.empty() &&
+      (!problem.grid || problem.choose_mask ||
+       problem.order.size() != static_cast<size_t>(problem.in_features))) {
+    fail(ErrorCode::kInternal, "OBS: an order of columns needs a grid, and a mask that is given");
+  }
   if (problem.choose_mask && !problem.keep.empty()) {
     fail(ErrorCode::kInternal, "OBS: a mask is given and is to be chosen");
   }
@@ -265,7 +284,8 @@ void check_problem(const ObsProblem& problem) {
 
 /// About kColumnBlock columns that split neither four columns of a mask nor a group.
 int64_t column_block(const ObsProblem& problem) {
-  const int64_t group = problem.grid && problem.grid->group_size > 0 ? problem.grid->group_size : 1;
+  const bool grouped = problem.grid && problem.grid->group_size > 0 && problem.order.empty();
+  const int64_t group = grouped ? problem.grid->group_size : 1;
   const int64_t unit = problem.choose_mask ? std::lcm(group, int64_t{4}) : group;
   const int64_t block = unit * std::max<int64_t>(1, kColumnBlock / unit);
   return std::min(block, problem.in_features);

@@ -50,7 +50,10 @@ void describe_scheme(CLI::App& app, Command& command) {
   add("--qformat", options.qformat, "NAME", "Number format; --list-qformats explains each")
       ->capture_default_str();
   add("--sparsity", options.sparsity, "NAME",
-      "2:4 sparsity, with any format: none, magnitude, wanda, sparsegpt")
+      "2:4 sparsity, with any format: none, magnitude, wanda, sparsegpt, admm")
+      ->capture_default_str();
+  add("--algo", options.algo, "NAME",
+      "Method: auto, the best for the format; rtn; awq, gptq (INT4); smoothquant (INT8)")
       ->capture_default_str();
   add("--awq_block_size,--group-size", options.awq_block_size, "N",
       "INT4: weights that share a scale; 0: a whole output channel")
@@ -68,6 +71,9 @@ void describe_scheme(CLI::App& app, Command& command) {
   app.add_flag("--dynamic-activations", options.dynamic_activations,
                "INT8: one activation scale a token, instead of one from calibration")
       ->group("Scheme");
+  add("--gptaq-alpha", options.gptaq_alpha, "SHARE",
+      "How far weights make up for what compression did to their input; negative: as measured best")
+      ->default_str("-1");
   add("--sparsegpt-damping", options.sparsegpt_damping, "SHARE",
       "SparseGPT: share of the mean diagonal that is added to the Gram matrix")
       ->default_str("0.01");
@@ -173,7 +179,7 @@ void resolve(Command& command) {
   check_choice(options.qformat, known, "--qformat", later);
   check_choice(options.lora_mode, {"merge", "beside"}, "--lora-mode");
   check_choice(options.moe_calib, {"routed", "all"}, "--moe-calib");
-  check_choice(options.sparsity, {"none", "magnitude", "wanda", "sparsegpt"}, "--sparsity");
+  check_choice(options.sparsity, {"none", "magnitude", "wanda", "sparsegpt", "admm"}, "--sparsity");
   check_choice(command.kv_cache_dtype, {"none", "fp8", "int8"}, "--kv_cache_dtype");
   if (command.kv_cache_dtype != "none") {
     throw Error(ErrorCode::kUsage, fmt::format("--kv_cache_dtype {} is not supported yet in this "

@@ -28,7 +28,11 @@ struct QuantizeOptions {
   std::string output;  ///< "NAME.h5" makes one file, any other name a folder of shards.
 
   std::string qformat = "fp8";    ///< See qformats().
-  std::string sparsity = "none";  ///< none | magnitude | wanda | sparsegpt (2:4).
+  std::string sparsity = "none";  ///< none | magnitude | wanda | sparsegpt | admm (2:4).
+
+  /// Which published method chooses the numbers: auto, the best stack of them that was measured for
+  /// the format; rtn; awq or gptq for INT4; smoothquant for INT8.
+  std::string algo = "auto";
 
   std::string calibration;           ///< .txt, .jsonl with "text" or "input_ids", or token ids.
   int64_t calibration_size = 128;    ///< Windows.
@@ -42,8 +46,11 @@ struct QuantizeOptions {
       -1;              ///< INT8 SmoothQuant: 0 … 1 fixes the strength; negative searches it.
   bool smooth = true;  ///< INT8 SmoothQuant: false leaves activations as they are.
   bool dynamic_activations =
-      false;                        ///< INT8: one activation scale a token instead of a static one.
-  double sparsegpt_damping = 0.01;  ///< Share of the mean Gram diagonal added to it.
+      false;  ///< INT8: one activation scale a token instead of a static one.
+  /// Share of GPTAQ's correction: how far weights make up for what compression did to their input;
+  /// negative: the best that was measured for the method.
+  double gptaq_alpha = -1;
+  double sparsegpt_damping = 0.01;   ///< Share of the mean Gram diagonal added to it.
   bool uncompressed_inputs = false;  ///< Calibrate each layer on the original model's activations.
   std::string moe_calib = "routed";  ///< Experts are calibrated on the tokens that chose them, or
                                      ///< on "all" of their layer.

@@ -218,6 +218,49 @@ TEST(Collector, NanAndInfinityReachTheMaximum) {
   }
 }
 
+// Σ (x̃ − x) xᵀ, for any batches and threads the same bits.
+TEST(Collector, MismatchIsTheSumOfDifferences) {
+  constexpr int64_t kWidth = 300;  // more than one tile
+  const Tokens tokens(3, 70, kWidth);
+  Tokens original = tokens;
+  for (size_t i = 0; i < original.x.size(); ++i) {
+    original.x[i] = round_to_bf16(original.x[i] * (1 + 0.125F * static_cast<float>(i % 5)));
+  }
+  const auto run = [&](int64_t batch, size_t threads) {
+    ThreadPool pool(threads);
+    StatisticsCollector collector({{kValue, kWidth, true, 210, true}}, pool);
+    for (int64_t first = 0; first < 3; first += batch) {
+      const int64_t count = std::min(batch, 3 - first);
+      collector.begin_batch(count);
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t at = (first + i) * 70 * kWidth;
+        collector.original_observer(i)(kValue, 0, 70, original.x.data() + at);
+        collector.observer(i)(kValue, 0, 70, tokens.x.data() + at);
+      }
+      collector.end_batch();
+    }
+    return collector.take(kValue);
+  };
+  const InputStatistics found = run(1, 1);
+  EXPECT_EQ(run(3, 2).mismatch, found.mismatch);
+  EXPECT_EQ(run(2, 3).mismatch, found.mismatch);
+  EXPECT_EQ(found.gram, collect(tokens, true, 1, 1).gram);
+  for (int64_t i = 0; i < kWidth; i += 7) {
+    for (int64_t j = 0; j < kWidth; j += 11) {
+      double sum = 0;
+      double magnitude = 0;
+      for (int64_t token = 0; token < 210; ++token) {
+        const auto x = static_cast<double>(tokens.at(token, j));
+        sum += (static_cast<double>(original.at(token, i)) -
+                static_cast<double>(tokens.at(token, i))) *
+               x;
+        magnitude += std::abs(static_cast<double>(original.at(token, i)) * x);
+      }
+      ASSERT_NEAR(found.mismatch[static_cast<size_t>(i * kWidth + j)], sum, magnitude * 1e-5);
+    }
+  }
+}
+
 TEST(Collector, ValuesAreKeptApart) {
   ThreadPool pool(2);
   StatisticsCollector collector({{1, 4, true, 3}, {5, 8, false, 3}}, pool);

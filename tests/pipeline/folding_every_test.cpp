@@ -42,7 +42,7 @@ class FoldingEvery : public EveryModel {
     norms_changed_ = false;
     const Callbacks callbacks;
     ProgressMeter meter(callbacks, 1);
-    CalibrationRun run(graph_, source_, windows_, plan_->options, pool_, meter);
+    CalibrationRun run(graph_, source_, windows_, *plan_, pool_, meter);
     if (graph_.encoder) {
       run.start(Stack::kEncoder);
       for (const BlockGraph& block : graph_.encoder->blocks) fold(block, run, meter);

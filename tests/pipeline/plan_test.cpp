@@ -73,6 +73,27 @@ TEST_F(Plan, UnknownNamesAreRefusedWithTheKnownOnes) {
   EXPECT_EQ(found.code, ErrorCode::kUsage);
 }
 
+TEST_F(Plan, AMethodThatAFormatDoesNotHaveIsRefusedWithThoseItHas) {
+  QuantizeOptions options = job("a.h5", "fp8");
+  options.algo = "gptq";
+  Failure failure = failure_of(options);
+  EXPECT_EQ(failure.code, ErrorCode::kUsage);
+  EXPECT_THAT(failure.message, AllOf(HasSubstr("gptq"), HasSubstr("fp8"), HasSubstr("auto, rtn")));
+  options = job("a.h5", "int4_awq");
+  options.algo = "smoothquant";
+  EXPECT_THAT(failure_of(options).message, HasSubstr("auto, rtn, awq, gptq"));
+  // A layer of another format takes what is best for it.
+  options.algo = "gptq";
+  options.overrides = {{"down_proj", "fp8"}};
+  options.dry_run = true;
+  for (const LayerReport& layer : quantize(options, {}).layers) {
+    const bool down = layer.name.find("down_proj") != std::string::npos;
+    EXPECT_EQ(layer.qformat, down ? "fp8" : "int4_awq") << layer.name;
+  }
+  options.gptaq_alpha = 1.5;
+  EXPECT_THAT(failure_of(options).message, HasSubstr("gptaq_alpha"));
+}
+
 TEST_F(Plan, OptionsOutOfRangeAreRefusedByName) {
   const std::vector<std::pair<std::string, std::function<void(QuantizeOptions&)>>> wrong = {
       {"awq_block_size", [](auto& options) { options.awq_block_size = -2; }},

@@ -49,6 +49,18 @@ TEST_F(Quality, AwqIsBetterThanRounding) {
   }
 }
 
+TEST_F(Quality, GptqIsBetterThanAwqAloneAndRounding) {
+  QuantizeOptions options = job("a.h5", "int4_awq");
+  options.force = true;
+  std::map<std::string, double> found;
+  for (const char* algo : {"auto", "rtn", "awq", "gptq"}) {
+    options.algo = algo;
+    found[algo] = sqnr(options);
+  }
+  EXPECT_GT(found["auto"], found["awq"] + 0.3);
+  EXPECT_GT(found["gptq"], found["rtn"] + 0.3);
+}
+
 TEST_F(Quality, SmallerGroupsAreBetter) {
   QuantizeOptions options = job("a.h5", "int4_awq");
   options.force = true;

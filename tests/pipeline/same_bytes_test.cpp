@@ -58,7 +58,7 @@ std::vector<Variant> variants() {
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const Variant& variant : variants()) {
-    for (const char* sparsity : {"none", "magnitude", "wanda", "sparsegpt"}) {
+    for (const char* sparsity : {"none", "magnitude", "wanda", "sparsegpt", "admm"}) {
       const bool sparse = sparsity != std::string("none");
       if (variant.qformat == "full_prec" && !sparse) continue;
       if (variant.feed_forward % 4 != 0 && sparse) continue;
