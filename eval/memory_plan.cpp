@@ -67,9 +67,11 @@ int64_t workspace_bytes(const BlockGraph& block, Precision precision, int64_t le
          rows * 16 * widest + (int64_t{8} << 20);
 }
 
-int64_t logits_bytes(const EvaluatedModel& model) {
+int64_t logits_bytes(const EvaluatedModel& model, Precision precision) {
   const int64_t rows = logit_rows(model.graph.vocab_size);
-  return rows * (8 * model.graph.vocab_size + 24 * model.graph.hidden_size);
+  // Pairs have sums of their own for the second number.
+  const int64_t sums = precision == Precision::kBf16Pairs ? 16 : 8;
+  return rows * (sums * model.graph.vocab_size + 24 * model.graph.hidden_size);
 }
 
 }  // namespace
@@ -146,7 +148,8 @@ MemoryPlan plan_memory(std::span<const EvaluatedModel> models, std::span<const s
   }
   const int64_t results =
       static_cast<int64_t>(models.size()) * kScoreBytes * shape.windows * shape.length;
-  const int64_t scoring = std::max(loading_head, shape.threads * logits_bytes(models[0]));
+  const int64_t scoring =
+      std::max(loading_head, shape.threads * logits_bytes(models[0], precision));
   plan.fixed_bytes = kProcessBytes + results + kTextTokenBytes * shape.text_tokens + workspaces +
                      std::max(layers, head_bytes + scoring) + shape.extra_bytes;
 

@@ -106,8 +106,8 @@ void ExpertRows::set(const ExpertsSpec& spec, std::span<const float> correction,
                      int64_t count, const float* x, const float* logits) {
   std::copy(x, x + count * width, input.begin() + first * width);
   const std::span<const float> all(logits, static_cast<size_t>(count * spec.count));
-  if (std::any_of(all.begin(), all.end(), [](float logit) { return std::isnan(logit); })) {
-    throw Error(ErrorCode::kNonFinite, "the logits of the router hold NaN");
+  if (std::any_of(all.begin(), all.end(), [](float logit) { return !std::isfinite(logit); })) {
+    throw Error(ErrorCode::kNonFinite, "the logits of the router hold NaN or infinity");
   }
   for (int64_t row = 0; row < count; ++row) {
     const auto place = static_cast<size_t>((first + row) * chosen);

@@ -25,7 +25,7 @@ struct ExpertRows {
   ExpertRows(const BlockGraph& block, int64_t rows);
 
   /// Takes in `count` tokens from row `first` on: x [count, width] and the router's logits. Throws
-  /// Error(kNonFinite) for NaN among those.
+  /// Error(kNonFinite) for NaN or infinity among those.
   void set(const ExpertsSpec& spec, std::span<const float> correction, int64_t first, int64_t count,
            const float* x, const float* logits);
 

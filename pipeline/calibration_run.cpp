@@ -13,8 +13,9 @@ namespace {
 
 // An expert that fewer tokens chose gets others of its layer as well: a Gram matrix of fewer tokens
 // than it has channels leaves directions where an error costs nothing.
-int64_t fewest_expert_tokens(const BlockGraph& expert) {
+int64_t fewest_expert_tokens(const BlockGraph& expert, bool gram) {
   int64_t fewest = 256;
+  if (!gram) return fewest;
   for (const InputGroup& group : input_groups(expert)) {
     fewest = std::max(fewest, group.in_features);
   }
@@ -36,6 +37,7 @@ CalibrationRun::CalibrationRun(const ModelGraph& graph, const WeightSource& sour
       source_(source),
       windows_(windows),
       options_(plan.options),
+      needs_gram_(plan.needs_gram),
       pool_(pool),
       meter_(meter),
       batch_(batch_windows(plan.options, static_cast<int64_t>(pool.size()))),
@@ -208,7 +210,7 @@ std::vector<int64_t> CalibrationRun::expert_rows(const BlockGraph& graph, int64_
   std::vector<int64_t> rows = routed_[static_cast<size_t>(expert)].rows;
   tokens.routed = static_cast<int64_t>(rows.size());
   const int64_t wanted =
-      options_.moe_calib == "all" ? all : std::min(all, fewest_expert_tokens(graph));
+      options_.moe_calib == "all" ? all : std::min(all, fewest_expert_tokens(graph, needs_gram_));
   if (tokens.routed >= wanted) return rows;
   std::vector<int64_t> others;
   for (int64_t row = 0; row < all; ++row) {

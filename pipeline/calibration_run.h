@@ -101,6 +101,7 @@ class CalibrationRun {
   const WeightSource& source_;
   const TokenWindows& windows_;
   const QuantizeOptions& options_;
+  bool needs_gram_;
   ThreadPool& pool_;
   ProgressMeter& meter_;
   int64_t batch_ = 1;

@@ -45,6 +45,11 @@ bool updates_weights(const LinearPlan& plan) {
          (plan.sparsity != SparsityMethod::kNone && plan.format->quantized);
 }
 
+// The damping that a factorisation needed.
+double used_damping(const SetContext& context) {
+  return std::max(context.factor.damping, context.ordered.factor.damping);
+}
+
 SetContext make_context(const WorkingBlock& working, const SharingSet& set, const JobPlan& plan,
                         ThreadPool& pool) {
   SetContext context{set, plan, pool, {}, {}, {}, {}};
@@ -52,16 +57,16 @@ SetContext make_context(const WorkingBlock& working, const SharingSet& set, cons
   if (!set.statistics.gram.empty() && first.plan.changes()) {
     context.gram = mean_gram(set.statistics.gram, set.statistics.tokens);
   }
-  if (first.plan.gptaq_alpha > 0 && !set.statistics.mismatch.empty()) {
-    context.correction = mismatch_correction(set.statistics, first.plan.gptaq_alpha,
-                                             plan.options.sparsegpt_damping, first.name, pool);
-  }
   if (updates_weights(first.plan)) {
     context.factor = factorize_inverse(set.statistics.gram, first.in_features,
                                        plan.options.sparsegpt_damping, first.name);
   } else if (first.plan.stack.gptq && !set.statistics.gram.empty()) {
     context.ordered = factorize_by_activation(set.statistics.gram, first.in_features,
                                               plan.options.sparsegpt_damping, first.name);
+  }
+  if (first.plan.gptaq_alpha > 0 && !set.statistics.mismatch.empty()) {
+    context.correction = mismatch_correction(set.statistics, first.plan.gptaq_alpha,
+                                             used_damping(context), first.name, pool);
   }
   return context;
 }
@@ -77,15 +82,18 @@ float static_input_scale(const QFormat& format, const SetContext& context) {
   return 0;
 }
 
+// The weight that makes up for what compression did to the input.
+std::vector<float> matched_weight(const WorkingLinear& linear, const SetContext& context) {
+  if (context.correction.empty()) return linear.weight;
+  return match_original(linear.weight, linear.out_features, linear.in_features, context.correction,
+                        context.pool);
+}
+
 // The weight that rounding should come close to: a static INT8 input is noisy enough for the best
 // weight to differ from the original one.
 std::vector<float> target_weight(const WorkingLinear& linear, const SetContext& context) {
   const QFormat& format = *linear.plan.format;
-  std::vector<float> weight = linear.weight;
-  if (!context.correction.empty()) {
-    weight = match_original(weight, linear.out_features, linear.in_features, context.correction,
-                            context.pool);
-  }
+  std::vector<float> weight = matched_weight(linear, context);
   if (linear.plan.stack.scaling != ScalingMethod::kSmoothQuant || !context.plan.options.smooth ||
       context.plan.options.dynamic_activations) {
     return weight;
@@ -226,10 +234,11 @@ std::optional<double> decibel(double signal, double noise) {
   return 10 * std::log10(signal / noise);
 }
 
-// Signal-to-noise ratio of the layer's output on the sampled tokens, run as deployed; without
-// calibration, of the weights themselves.
+// Signal-to-noise ratio of the layer's output on the sampled tokens, run as deployed, to the output
+// that is wanted for this input; without calibration, of the weights themselves.
 std::optional<double> measure_sqnr(const WorkingLinear& linear, const CompressedWeight& weight,
-                                   const InputStatistics& statistics) {
+                                   const SetContext& context) {
+  const InputStatistics& statistics = context.set.statistics;
   const int64_t out = linear.out_features;
   const int64_t in = linear.in_features;
   double signal = 0;
@@ -252,8 +261,9 @@ std::optional<double> measure_sqnr(const WorkingLinear& linear, const Compressed
   std::vector<float> x(statistics.sample.size());
   bf16_to_f32(statistics.sample, x);
   std::vector<float> wanted(static_cast<size_t>(tokens * out));
+  const std::vector<float> target = matched_weight(linear, context);
   sgemm({.m = tokens, .n = out, .k = in, .transpose_b = true, .lda = in, .ldb = in, .ldc = out},
-        x.data(), linear.weight.data(), wanted.data());
+        x.data(), target.data(), wanted.data());
   // The statistics are of the scaled input already.
   CompressedWeight unscaled = weight;
   unscaled.pre_quant_scale.clear();
@@ -300,12 +310,12 @@ void compress_set(const WorkingBlock& working, const SharingSet& set, const JobP
     CompressedWeight weight = round_weight(linear, pruned[i], shared_absmax, context);
     validate(weight, linear.name + ".weight");
     report.detail = set.detail;
-    report.sqnr_db = measure_sqnr(linear, weight, set.statistics);
+    report.sqnr_db = measure_sqnr(linear, weight, context);
     report.sparsity = weight.sparse ? 0.5 : 0;
     report.bytes = weight_bytes(weight);
-    if (context.factor.damping > plan.options.sparsegpt_damping) {
+    if (used_damping(context) > plan.options.sparsegpt_damping) {
       result.warnings.push_back(linear.name + ": the Gram matrix needed damping of " +
-                                std::to_string(context.factor.damping) + " instead of " +
+                                std::to_string(used_damping(context)) + " instead of " +
                                 std::to_string(plan.options.sparsegpt_damping));
     }
     const Clock::time_point now = Clock::now();

@@ -63,6 +63,15 @@ float divisor(WeightFormat format, bool symmetric) {
   return symmetric ? 7 : 15;
 }
 
+// "model.layers.3.mlp.experts."
+std::vector<std::string> expert_prefixes(const ModelGraph& graph) {
+  std::vector<std::string> prefixes;
+  for (const BlockGraph& block : graph.blocks) {
+    if (block.experts) prefixes.push_back(block.prefix + block.experts->expert_prefix);
+  }
+  return prefixes;
+}
+
 // 2:4 sparsity moves a layer's output far enough for the next ones to see other inputs.
 double gptaq_alpha(const QuantizeOptions& options, const LinearPlan& linear) {
   if (options.uncompressed_inputs) return 0;
@@ -82,7 +91,8 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
   const LinearPlan otherwise{&usual, find_stack(options.algo, usual), sparsity};
   // A method that another format does not have is not meant for it.
   const auto override_plan = [&](const QFormat& format) {
-    const bool same = format.weight == usual.weight || options.algo == "rtn";
+    const bool same = options.algo == "rtn" || (format.weight == usual.weight &&
+                                                format.stack.scaling == usual.stack.scaling);
     return LinearPlan{&format, find_stack(same ? options.algo : "auto", format), sparsity};
   };
   const LinearPlan untouched{&find_qformat("full_prec"), {}, SparsityMethod::kNone};
@@ -110,6 +120,10 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
       }
     }
   });
+  const auto is_expert = [&, prefixes = expert_prefixes(graph)](const std::string& name) {
+    return std::any_of(prefixes.begin(), prefixes.end(),
+                       [&](const std::string& prefix) { return name.starts_with(prefix); });
+  };
   bool any = false;
   for_each_block(graph, [&](const BlockGraph& block) {
     for (const Op& op : block.ops) {
@@ -133,7 +147,9 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
       plan.needs_calibration = plan.needs_calibration || scaled || updated ||
                                linear.sparsity == SparsityMethod::kWanda ||
                                linear.format->activation != ActivationFormat::kBf16;
-      if (updated || linear.stack.gptq) linear.gptaq_alpha = gptaq_alpha(options, linear);
+      // What the original's experts would see in place of a token's input is not kept.
+      const bool matched = (updated || linear.stack.gptq) && !is_expert(name);
+      if (matched) linear.gptaq_alpha = gptaq_alpha(options, linear);
       plan.needs_original = plan.needs_original || linear.gptaq_alpha > 0;
       plan.linears[name] = linear;
     }
@@ -181,11 +197,13 @@ std::vector<std::string> options_without_effect(const JobPlan& plan) {
   };
   check("awq_block_size", options.awq_block_size != usual.awq_block_size, int4, "INT4");
   check("symmetric", options.symmetric != usual.symmetric, int4, "INT4");
-  check("clip", options.clip != usual.clip, clipped, "int4_awq");
+  check("clip", options.clip != usual.clip, clipped, "searched for its clipping");
   check("smooth_strength",
         options.smooth != usual.smooth || options.smooth_strength != usual.smooth_strength,
-        smoothed, "int8_sq");
+        smoothed, "smoothed");
   check("dynamic_activations", options.dynamic_activations, int8_activations, "int8_sq");
+  check("gptaq_alpha", options.gptaq_alpha > 0, plan.needs_original || options.gptaq_alpha == 0,
+        "made to make up for its input");
   check("sparsegpt_damping", options.sparsegpt_damping != usual.sparsegpt_damping, plan.needs_gram,
         "solved on a Gram matrix");
   return warnings;

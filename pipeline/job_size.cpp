@@ -58,7 +58,8 @@ int64_t compressing_bytes(const JobPlan& plan, const BlockGraph& block, int64_t 
   for (const InputGroup& group : input_groups(block)) {
     watched.push_back({group.value, group.in_features, plan.needs_gram, 0, plan.needs_original});
     widest = std::max(widest, group.in_features);
-    split += (distinct_plans(plan, block, group) - 1) * group.in_features * group.in_features * 8;
+    const int64_t matrix = group.in_features * group.in_features * (plan.needs_original ? 16 : 8);
+    split += (distinct_plans(plan, block, group) - 1) * matrix;
     for (const size_t index : group.linears) {
       const int64_t size = block.out_features(block.ops[index]) * group.in_features;
       weights += size;
@@ -87,6 +88,24 @@ int64_t compressing_bytes(const JobPlan& plan, const BlockGraph& block, int64_t 
 
 }  // namespace
 
+namespace {
+
+// Loading an expert and running tokens through it.
+int64_t expert_running_bytes(const BlockGraph& expert) {
+  int64_t elements = 0;
+  int64_t largest = 0;
+  for (const Op& op : expert.ops) {
+    if (op.kind != OpKind::kLinear) continue;
+    const int64_t size = expert.out_features(op) * expert.in_features(op);
+    elements += size;
+    largest = std::max(largest, size);
+  }
+  return 2 * elements + 6 * largest +
+         BlockWorkspace::memory_bytes(expert, {.length = kChunkTokens}, Precision::kBf16);
+}
+
+}  // namespace
+
 int64_t planned_memory(const JobPlan& plan, const ModelGraph& graph, int64_t threads) {
   const QuantizeOptions& options = plan.options;
   const bool calibrated = !options.calibration.empty();
@@ -96,7 +115,11 @@ int64_t planned_memory(const JobPlan& plan, const ModelGraph& graph, int64_t thr
     int64_t bytes = compressing_bytes(plan, block, threads);
     if (block.experts) {
       // Of the block, the packed weights stay while its experts are worked on, one by one.
-      bytes += compressing_bytes(plan, expert_block(block, 0), threads);
+      const int64_t of_expert = compressing_bytes(plan, expert_block(block, 0), threads);
+      // The uncompressed model's tokens go through the experts a few at a time.
+      bytes += std::max(of_expert, plan.needs_original
+                                       ? threads * expert_running_bytes(expert_block(block, 0))
+                                       : 0);
       if (calibrated)
         bytes += (plan.needs_original ? 3 : 2) * ExpertRows::memory_bytes(block, tokens);
     }

@@ -14,7 +14,7 @@ namespace {
 
 // The Gram matrix with damping, rescaled to a unit diagonal.
 struct Correlation {
-  std::vector<float> root;    // [in] of the diagonal; 1 for channels that were never active
+  std::vector<float> root;    // [in] of the diagonal; 0 for channels that were never active
   std::vector<float> matrix;  // [in, in]
 };
 
@@ -28,15 +28,17 @@ Correlation correlation_of(std::span<const float> gram, int64_t in_features, dou
     live += diagonal > 0 ? 1 : 0;
   }
   const double added = live > 0 ? damping * sum / static_cast<double>(live) : 0.0;
-  Correlation result{std::vector<float>(columns, 1.0F), std::vector<float>(gram.size())};
+  Correlation result{std::vector<float>(columns, 0.0F), std::vector<float>(gram.size())};
   for (size_t i = 0; i < columns; ++i) {
     const auto diagonal = static_cast<double>(gram[i * (columns + 1)]);
     if (diagonal > 0) result.root[i] = static_cast<float>(std::sqrt(diagonal + added));
   }
   for (size_t i = 0; i < columns; ++i) {
     for (size_t j = 0; j < columns; ++j) {
-      result.matrix[i * columns + j] =
-          i == j ? 1.0F : gram[i * columns + j] / (result.root[i] * result.root[j]);
+      const float product = result.root[i] * result.root[j];
+      result.matrix[i * columns + j] = i == j         ? 1.0F
+                                       : product == 0 ? 0.0F
+                                                      : gram[i * columns + j] / product;
     }
   }
   return result;
@@ -165,7 +167,9 @@ PrunedWeight admm_prune(std::span<const float> weight, int64_t out_features, int
     inverse = std::move(next_inverse);
   }
   for (size_t i = 0; i < result.weight.size(); ++i) {
-    result.weight[i] /= correlation.root[i % columns];
+    // A dead channel counts for nothing; what is kept of it stays as it was.
+    const float root = correlation.root[i % columns];
+    result.weight[i] = root > 0 ? result.weight[i] / root : result.keep[i] != 0 ? weight[i] : 0.0F;
     if (!std::isfinite(result.weight[i])) {
       throw Error(ErrorCode::kNonFinite, "ADMM: NaN or infinity in the weights or the Gram matrix");
     }

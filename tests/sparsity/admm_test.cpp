@@ -126,7 +126,14 @@ TEST(Admm, ChannelsThatWereNeverActive) {
   for (const size_t dead : {size_t{0}, size_t{1}, size_t{17}}) {
     for (size_t j = 0; j < n; ++j) layer.gram[dead * n + j] = layer.gram[j * n + dead] = 0;
   }
-  for (const float value : layer.prune().weight) ASSERT_TRUE(std::isfinite(value));
+  const PrunedWeight found = layer.prune();
+  for (const float value : found.weight) ASSERT_TRUE(std::isfinite(value));
+  // They make no room for themselves: of 0 … 3 the two that live stay.
+  for (size_t row = 0; row < AdmmLayer::kRows; ++row) {
+    const uint8_t* keep = found.keep.data() + row * n;
+    ASSERT_EQ(std::vector<uint8_t>(keep, keep + 4), (std::vector<uint8_t>{0, 0, 1, 1})) << row;
+    ASSERT_EQ(keep[17], 0) << row;
+  }
 }
 
 TEST(Admm, RefusesWhatItCannotPrune) {
