@@ -46,8 +46,8 @@ struct ObsProblem {
   /// Round to a grid on the way. kPerTensor and kPerChannel scales are taken from `grid` as given;
   /// group scales are fitted to the updated weights when the group is reached.
   std::optional<WeightGrid> grid;
-  /// The columns of weight, mask and factor are in another order than those of the grid: column j is
-  /// the grid's order[j]. Group scales are then taken as given, too. Empty: they are in order.
+  /// The columns of weight, mask and factor are in another order than those of the grid: column j
+  /// is the grid's order[j]. Group scales are then taken as given, too. Empty: they are in order.
   std::span<const int32_t> order = {};
   /// Fits one group: (grid, row, group, updated weights of the group, their keep flags or empty).
   /// Empty: fit_group_absmax on the kept weights. Called from several threads on different rows.
