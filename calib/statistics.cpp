@@ -23,19 +23,13 @@ InputStatistics rescale(InputStatistics scaled, const std::vector<float>& input_
     const auto scale = static_cast<double>(input_scale[i]);
     if (!scaled.square_sum.empty()) scaled.square_sum[i] *= scale * scale;
   }
-  if (!scaled.gram.empty()) {
-    for (size_t i = 0; i < channels; ++i) {
+  for (std::vector<double>* matrix : {&scaled.gram, &scaled.mismatch}) {
+    for (size_t i = 0; i < channels && !matrix->empty(); ++i) {
       for (size_t j = 0; j < channels; ++j) {
         // The product of the two scales first, so that both halves stay equal bit for bit.
-        scaled.gram[i * channels + j] *=
+        (*matrix)[i * channels + j] *=
             static_cast<double>(input_scale[i]) * static_cast<double>(input_scale[j]);
       }
-    }
-  }
-  for (size_t i = 0; i < channels && !scaled.mismatch.empty(); ++i) {
-    for (size_t j = 0; j < channels; ++j) {
-      scaled.mismatch[i * channels + j] *=
-          static_cast<double>(input_scale[i]) * static_cast<double>(input_scale[j]);
     }
   }
   for (size_t token = 0; token < static_cast<size_t>(scaled.sample_tokens); ++token) {

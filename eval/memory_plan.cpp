@@ -28,19 +28,12 @@ int64_t loading_bytes(int64_t packed_elements, int64_t largest, Precision precis
 }
 
 int64_t layer_bytes(const EvaluatedModel& model, const BlockGraph& block, Precision precision) {
-  int64_t packed = 0;
-  int64_t largest = 0;
-  for (const Op& op : block.ops) {
-    if (op.kind != OpKind::kLinear) continue;
-    const int64_t elements = block.out_features(op) * block.in_features(op);
-    packed += elements;
-    largest = std::max(largest, elements);
-  }
+  const LinearElements elements = linear_elements(block);
   int64_t mapped = 0;
   for (const std::string& name : block_tensors(block)) {
     if (model.source->contains(name)) mapped += model.source->stored_bytes(name);
   }
-  return mapped + loading_bytes(packed, largest, precision);
+  return mapped + loading_bytes(elements.all, elements.largest, precision);
 }
 
 // With its experts, of which each thread holds one.

@@ -124,6 +124,17 @@ std::vector<std::string> block_tensors(const BlockGraph& block) {
   return names;
 }
 
+LinearElements linear_elements(const BlockGraph& block) {
+  LinearElements elements;
+  for (const Op& op : block.ops) {
+    if (op.kind != OpKind::kLinear) continue;
+    const int64_t own = block.out_features(op) * block.in_features(op);
+    elements.all += own;
+    elements.largest = std::max(elements.largest, own);
+  }
+  return elements;
+}
+
 void for_each_block(const ModelGraph& graph, const std::function<void(const BlockGraph&)>& visit) {
   if (graph.encoder) {
     for (const BlockGraph& block : graph.encoder->blocks) visit_with_experts(block, visit);

@@ -1,6 +1,7 @@
 // The tensors that a block needs, by name and shape.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -25,6 +26,13 @@ std::vector<Parameter> block_parameters(const BlockGraph& block);
 
 /// Names of the tensors that a block owns, without its experts'.
 std::vector<std::string> block_tensors(const BlockGraph& block);
+
+/// Elements of the weights of a block's linears, without its experts'.
+struct LinearElements {
+  int64_t all = 0;
+  int64_t largest = 0;  ///< Of one linear.
+};
+LinearElements linear_elements(const BlockGraph& block);
 
 /// Calls visit(block) for the blocks that can be compressed: those of the encoder, those of the
 /// decoder, and after each of them its experts.

@@ -120,36 +120,38 @@ std::vector<BlockWorkspace> CalibrationRun::workspaces(const BlockGraph& block) 
   return make_workspaces(pool_.size(), block, size, Precision::kBf16);
 }
 
-void CalibrationRun::run_original(const BlockRunner& runner, int64_t first, int64_t count,
-                                  ExpertRows& experts, std::vector<BlockWorkspace>& scratch,
-                                  StatisticsCollector* collector) {
-  std::vector<SequenceRun> batch = runs(first, count, *original_);
+void CalibrationRun::run_batch(const BlockRunner& runner, std::vector<SequenceRun> batch,
+                               int64_t first, ExpertRows& experts,
+                               std::vector<BlockWorkspace>& scratch,
+                               const std::function<InputObserver(int64_t)>& observer) {
   pool_.parallel_for(batch.size(), [&](size_t i, size_t worker) {
     batch[i].experts = &experts;
     batch[i].first_row = begin_[static_cast<size_t>(first) + i];
     RunHooks hooks;
-    if (collector != nullptr) {
-      hooks.observer = collector->original_observer(static_cast<int64_t>(i));
-    }
+    if (observer) hooks.observer = observer(static_cast<int64_t>(i));
     runner.run(batch[i], scratch[worker], hooks);
+  });
+}
+
+void CalibrationRun::finish_all(const BlockRunner& runner, Tokens& tokens, ExpertRows& experts,
+                                std::vector<BlockWorkspace>& scratch) {
+  std::vector<SequenceRun> all = runs(0, sequences(), tokens);
+  pool_.parallel_for(all.size(), [&](size_t i, size_t worker) {
+    all[i].experts = &experts;
+    all[i].first_row = begin_[i];
+    runner.finish(all[i], scratch[worker], {});
   });
 }
 
 void CalibrationRun::finish_original(const BlockRunner& runner, ExpertRows& experts,
                                      std::vector<BlockWorkspace>& scratch) {
   if (!runner.has_experts()) return;
-  const BlockGraph& block = runner.block();
   ClampCount clamps;
-  run_experts(block,
-              {.load = expert_loader(block, source_, Precision::kBf16),
+  run_experts(runner.block(),
+              {.load = expert_loader(runner.block(), source_, Precision::kBf16),
                .progress = [&](double) { meter_.check_cancelled(); }},
               Precision::kBf16, pool_, experts, clamps);
-  std::vector<SequenceRun> all = runs(0, sequences(), *original_);
-  pool_.parallel_for(all.size(), [&](size_t i, size_t worker) {
-    all[i].experts = &experts;
-    all[i].first_row = begin_[i];
-    runner.finish(all[i], scratch[worker], {});
-  });
+  finish_all(runner, *original_, experts, scratch);
 }
 
 void CalibrationRun::pass(const BlockGraph& block, const BlockWeights& original) {
@@ -158,7 +160,8 @@ void CalibrationRun::pass(const BlockGraph& block, const BlockWeights& original)
   const BlockRunner runner(block, original, positions_, Precision::kBf16);
   ExpertRows experts(block, begin_.back());
   for (int64_t first = 0; first < sequences(); first += batch_) {
-    run_original(runner, first, std::min(batch_, sequences() - first), experts, scratch, nullptr);
+    const int64_t count = std::min(batch_, sequences() - first);
+    run_batch(runner, runs(first, count, *original_), first, experts, scratch, {});
     meter_.check_cancelled();
   }
   finish_original(runner, experts, scratch);
@@ -181,15 +184,13 @@ std::map<int, InputStatistics> CalibrationRun::observe(const BlockGraph& block,
     const int64_t count = std::min(batch_, sequences() - first);
     const auto from = tokens_.hidden.begin() + begin_[static_cast<size_t>(first)] * width_;
     copy.assign(from, from + rows_of(first, count) * width_);
-    std::vector<SequenceRun> batch = runs(first, count, copy.data(), tokens_.memory);
     collector.begin_batch(count);
-    if (original_) run_original(runner, first, count, of_original, scratch, &collector);
-    pool_.parallel_for(batch.size(), [&](size_t i, size_t worker) {
-      batch[i].experts = &*original_tokens_;
-      batch[i].first_row = begin_[static_cast<size_t>(first) + i];
-      const RunHooks hooks{.observer = collector.observer(static_cast<int64_t>(i)), .editor = {}};
-      runner.run(batch[i], scratch[worker], hooks);
-    });
+    if (original_) {
+      run_batch(runner, runs(first, count, *original_), first, of_original, scratch,
+                [&](int64_t i) { return collector.original_observer(i); });
+    }
+    run_batch(runner, runs(first, count, copy.data(), tokens_.memory), first, *original_tokens_,
+              scratch, [&](int64_t i) { return collector.observer(i); });
     collector.end_batch();
     meter_.advance(static_cast<double>(count));
     meter_.check_cancelled();
@@ -267,12 +268,7 @@ void CalibrationRun::advance(const BlockGraph& block, const BlockWeights& compre
   compressed_tokens_.emplace(block, begin_.back());
   for (int64_t first = 0; first < sequences(); first += batch_) {
     const int64_t count = std::min(batch_, sequences() - first);
-    std::vector<SequenceRun> batch = runs(first, count, tokens_);
-    pool_.parallel_for(batch.size(), [&](size_t i, size_t worker) {
-      batch[i].experts = &*compressed_tokens_;
-      batch[i].first_row = begin_[static_cast<size_t>(first) + i];
-      runner.run(batch[i], scratch[worker], {});
-    });
+    run_batch(runner, runs(first, count, tokens_), first, *compressed_tokens_, scratch, {});
     meter_.advance(static_cast<double>(count));
     meter_.check_cancelled();
   }
@@ -290,12 +286,7 @@ void CalibrationRun::advance_expert(const BlockGraph& block, int64_t expert,
 void CalibrationRun::finish(const BlockGraph& block, const BlockWeights& compressed) {
   std::vector<BlockWorkspace> scratch = workspaces(block);
   const BlockRunner runner(block, compressed, positions_, Precision::kBf16);
-  std::vector<SequenceRun> all = runs(0, sequences(), tokens_);
-  pool_.parallel_for(all.size(), [&](size_t i, size_t worker) {
-    all[i].experts = &*compressed_tokens_;
-    all[i].first_row = begin_[i];
-    runner.finish(all[i], scratch[worker], {});
-  });
+  finish_all(runner, tokens_, *compressed_tokens_, scratch);
   original_tokens_.reset();
   compressed_tokens_.reset();
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -84,9 +85,14 @@ class CalibrationRun {
   std::vector<SequenceRun> runs(int64_t first, int64_t count, float* hidden,
                                 const std::vector<float>& memory) const;
   std::vector<SequenceRun> runs(int64_t first, int64_t count, Tokens& tokens) const;
-  // `original_` through the sequences of a batch, to the experts where there are some.
-  void run_original(const BlockRunner& runner, int64_t first, int64_t count, ExpertRows& experts,
-                    std::vector<BlockWorkspace>& scratch, StatisticsCollector* collector);
+  // The sequences of a batch that begins with `first`, to the experts where there are some.
+  void run_batch(const BlockRunner& runner, std::vector<SequenceRun> batch, int64_t first,
+                 ExpertRows& experts, std::vector<BlockWorkspace>& scratch,
+                 const std::function<InputObserver(int64_t)>& observer);
+  // All sequences, from the experts on.
+  void finish_all(const BlockRunner& runner, Tokens& tokens, ExpertRows& experts,
+                  std::vector<BlockWorkspace>& scratch);
+  // The uncompressed model's, through the experts and from there on.
   void finish_original(const BlockRunner& runner, ExpertRows& experts,
                        std::vector<BlockWorkspace>& scratch);
   std::vector<BlockWorkspace> workspaces(const BlockGraph& block) const;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "calib/statistics_collector.h"
+#include "model/block_parameters.h"
 #include "model/block_runner.h"
 #include "model/expert_rows.h"
 #include "model/input_groups.h"
@@ -86,21 +87,10 @@ int64_t compressing_bytes(const JobPlan& plan, const BlockGraph& block, int64_t 
   return bytes;
 }
 
-}  // namespace
-
-namespace {
-
 // Loading an expert and running tokens through it.
 int64_t expert_running_bytes(const BlockGraph& expert) {
-  int64_t elements = 0;
-  int64_t largest = 0;
-  for (const Op& op : expert.ops) {
-    if (op.kind != OpKind::kLinear) continue;
-    const int64_t size = expert.out_features(op) * expert.in_features(op);
-    elements += size;
-    largest = std::max(largest, size);
-  }
-  return 2 * elements + 6 * largest +
+  const LinearElements elements = linear_elements(expert);
+  return 2 * elements.all + 6 * elements.largest +
          BlockWorkspace::memory_bytes(expert, {.length = kChunkTokens}, Precision::kBf16);
 }
 

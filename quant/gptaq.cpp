@@ -5,6 +5,7 @@
 
 #include "pare/error.h"
 #include "quant/blas.h"
+#include "quant/gram_diagonal.h"
 #include "quant/row_blocks.h"
 
 namespace pare {
@@ -18,14 +19,8 @@ std::vector<float> mismatch_correction(const InputStatistics& statistics, double
     throw Error(ErrorCode::kInternal, name + ": no statistics of the uncompressed model's input");
   }
   std::vector<double> factor = statistics.gram;
-  double sum = 0;
-  size_t live = 0;
-  for (size_t i = 0; i < columns; ++i) {
-    const double diagonal = factor[i * (columns + 1)];
-    sum += diagonal;
-    live += diagonal > 0 ? 1 : 0;
-  }
-  const double added = live > 0 ? damping * sum / static_cast<double>(live) : 1.0;
+  const double mean = mean_live_diagonal<double>(factor, in);
+  const double added = mean > 0 ? damping * mean : 1.0;
   for (size_t i = 0; i < columns; ++i) factor[i * (columns + 1)] += added;
   use_single_threaded_blas();
   if (!factorize_cholesky(factor, in)) {

@@ -5,6 +5,7 @@
 
 #include "pare/error.h"
 #include "quant/blas.h"
+#include "quant/gram_diagonal.h"
 #include "quant/obs_solver.h"
 
 namespace pare {
@@ -36,18 +37,11 @@ InverseFactor factorize_inverse(std::span<const double> gram, int64_t in_feature
   InverseFactor factor;
   factor.in_features = in_features;
   factor.dead.assign(columns, 0);
-  double live_sum = 0;
-  size_t live = 0;
   for (size_t i = 0; i < columns; ++i) {
-    const double diagonal = gram[i * columns + i];
-    if (diagonal > 0) {
-      live_sum += diagonal;
-      ++live;
-    } else {
-      factor.dead[i] = 1;
-    }
+    factor.dead[i] = gram[i * columns + i] > 0 ? 0 : 1;
   }
-  const double mean_diagonal = live > 0 ? live_sum / static_cast<double>(live) : 1.0;
+  const double mean = mean_live_diagonal(gram, in_features);
+  const double mean_diagonal = mean > 0 ? mean : 1.0;
 
   use_single_threaded_blas();
   std::vector<double> matrix(gram.size());

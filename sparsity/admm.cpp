@@ -6,6 +6,7 @@
 
 #include "pare/error.h"
 #include "quant/blas.h"
+#include "quant/gram_diagonal.h"
 #include "quant/row_blocks.h"
 #include "quant/two_of_four.h"
 
@@ -20,14 +21,7 @@ struct Correlation {
 
 Correlation correlation_of(std::span<const float> gram, int64_t in_features, double damping) {
   const auto columns = static_cast<size_t>(in_features);
-  double sum = 0;
-  size_t live = 0;
-  for (size_t i = 0; i < columns; ++i) {
-    const auto diagonal = static_cast<double>(gram[i * (columns + 1)]);
-    sum += diagonal;
-    live += diagonal > 0 ? 1 : 0;
-  }
-  const double added = live > 0 ? damping * sum / static_cast<double>(live) : 0.0;
+  const double added = damping * mean_live_diagonal(gram, in_features);
   Correlation result{std::vector<float>(columns, 0.0F), std::vector<float>(gram.size())};
   for (size_t i = 0; i < columns; ++i) {
     const auto diagonal = static_cast<double>(gram[i * (columns + 1)]);

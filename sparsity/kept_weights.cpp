@@ -6,6 +6,7 @@
 
 #include "pare/error.h"
 #include "quant/blas.h"
+#include "quant/gram_diagonal.h"
 #include "quant/row_blocks.h"
 #include "quant/row_error.h"
 
@@ -106,14 +107,7 @@ class ConjugateGradients {
 std::vector<float> damped(std::span<const float> gram, int64_t in_features, double damping) {
   const auto columns = static_cast<size_t>(in_features);
   std::vector<float> matrix(gram.begin(), gram.end());
-  double sum = 0;
-  size_t live = 0;
-  for (size_t i = 0; i < columns; ++i) {
-    const auto diagonal = static_cast<double>(gram[i * (columns + 1)]);
-    sum += diagonal;
-    live += diagonal > 0 ? 1 : 0;
-  }
-  const double mean = live > 0 ? sum / static_cast<double>(live) : 0.0;
+  const double mean = mean_live_diagonal(gram, in_features);
   for (size_t i = 0; i < columns; ++i) {
     float& diagonal = matrix[i * (columns + 1)];
     diagonal =

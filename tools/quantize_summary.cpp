@@ -58,36 +58,20 @@ std::string linear_counts(const std::vector<LayerReport>& layers) {
   return text;
 }
 
-struct ExpertTokens {
-  int64_t fewest = 0;
-  int64_t median = 0;
-  int64_t most = 0;
-  int64_t helped = 0;  // that were given tokens of others
-};
-
-ExpertTokens expert_tokens(const std::vector<ExpertReport>& experts) {
+std::string expert_counts(const std::vector<ExpertReport>& experts) {
   std::vector<int64_t> tokens;
-  ExpertTokens result;
+  int64_t helped = 0;
   for (const ExpertReport& expert : experts) {
     tokens.push_back(expert.tokens);
-    if (expert.added > 0) ++result.helped;
+    if (expert.added > 0) ++helped;
   }
   std::sort(tokens.begin(), tokens.end());
-  result.fewest = tokens.front();
-  result.median = tokens[tokens.size() / 2];
-  result.most = tokens.back();
-  return result;
-}
-
-std::string expert_counts(const std::vector<ExpertReport>& experts) {
-  const ExpertTokens tokens = expert_tokens(experts);
   std::string text =
       fmt::format("{}, chosen by {} to {} calibration tokens each, half of them by {} or more",
-                  format_count(static_cast<int64_t>(experts.size())), format_count(tokens.fewest),
-                  format_count(tokens.most), format_count(tokens.median));
-  if (tokens.helped > 0) {
-    text += fmt::format("; {} of them calibrated on others' tokens as well",
-                        format_count(tokens.helped));
+                  format_count(static_cast<int64_t>(experts.size())), format_count(tokens.front()),
+                  format_count(tokens.back()), format_count(tokens[tokens.size() / 2]));
+  if (helped > 0) {
+    text += fmt::format("; {} of them calibrated on others' tokens as well", format_count(helped));
   }
   return text;
 }

@@ -168,13 +168,19 @@ TEST(Routing, VanishingSigmoidsDoNotDivideByZero) {
   }
 }
 
+// The tokens and the router's logits in, the weighted sum out.
+BlockGraph routing_block(const ExpertsSpec& spec, int64_t width) {
+  BlockGraph block;
+  block.widths = {width, spec.count, width};
+  block.ops.push_back({.kind = OpKind::kExperts, .name = {}, .inputs = {0, 1}, .output = 2});
+  block.experts = spec;
+  return block;
+}
+
 // Tokens of an expert, in the order of the rows, each with the weight that it has there.
 TEST(Routing, RowsOfAnExpert) {
   const ExpertsSpec spec = rule(Routing::kSoftmax, 3, 2);
-  BlockGraph block;
-  block.widths = {2, 3, 2};
-  block.ops.push_back({.kind = OpKind::kExperts, .name = {}, .inputs = {0, 1}, .output = 2});
-  block.experts = spec;
+  const BlockGraph block = routing_block(spec, 2);
   ExpertRows rows(block, 3);
   const std::vector<float> x = {1, 2, 3, 4, 5, 6};
   const std::vector<float> logits = {0, 1, 2, 5, 4, 0, 0, 3, 1};
@@ -191,10 +197,7 @@ TEST(Routing, RowsOfAnExpert) {
 // NaN has no order: it must not decide who is chosen, nor how the sort ends.
 TEST(Routing, LogitsThatAreNotNumbersAreRefused) {
   const ExpertsSpec spec = rule(Routing::kSoftmax, 3, 2);
-  BlockGraph block;
-  block.widths = {1, 3, 1};
-  block.ops.push_back({.kind = OpKind::kExperts, .name = {}, .inputs = {0, 1}, .output = 2});
-  block.experts = spec;
+  const BlockGraph block = routing_block(spec, 1);
   ExpertRows rows(block, 2);
   const std::vector<float> x = {1, 2};
   for (size_t bad = 0; bad < 6; ++bad) {
