@@ -37,7 +37,7 @@ double ConfigReader::number(const char* key, double otherwise) const {
   const nlohmann::json& value = json_.at(key);
   // These become float, and what a float cannot hold must not be converted.
   if (!value.is_number() ||
-      !(std::abs(value.get<double>()) <= double{std::numeric_limits<float>::max()})) {
+      !(std::abs(value.get<double>()) <= static_cast<double>(std::numeric_limits<float>::max()))) {
     fail("\"" + std::string(key) + "\" is " + value.dump() +
          ", expected a number in the range of float32");
   }
