@@ -1,5 +1,6 @@
 #include "core/dtype.h"
 
+#include <array>
 #include <cmath>
 
 namespace pare {
@@ -35,6 +36,8 @@ std::string_view dtype_name(DType dtype) noexcept {
       return "float8_e4m3fn";
     case DType::kF8E5m2:
       return "float8_e5m2";
+    case DType::kF8E8m0:
+      return "float8_e8m0fnu";
     case DType::kI64:
       return "int64";
     case DType::kI32:
@@ -104,5 +107,32 @@ uint8_t f32_to_e4m3(float value) noexcept {
   const uint32_t code = (rounded - (120U << 23)) >> 20;
   return static_cast<uint8_t>(sign | (code > 0x7eU ? 0x7eU : code));
 }
+
+float e2m1_to_f32(uint8_t code) noexcept {
+  constexpr std::array<float, 8> kMagnitudes{0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
+  const float magnitude = kMagnitudes[code & 7U];
+  return (code & 8U) != 0 ? -magnitude : magnitude;
+}
+
+uint8_t f32_to_e2m1(float value) noexcept {
+  const float magnitude = std::abs(value);
+  // Halfway points; a tie goes to the even one of two neighbouring codes.
+  uint8_t code = 0;
+  if (magnitude > 0.25F) code = 1;
+  if (magnitude >= 0.75F) code = 2;
+  if (magnitude > 1.25F) code = 3;
+  if (magnitude >= 1.75F) code = 4;
+  if (magnitude > 2.5F) code = 5;
+  if (magnitude >= 3.5F) code = 6;
+  if (magnitude > 5.0F) code = 7;
+  return value < 0 && code > 0 ? code | 8U : code;
+}
+
+float e8m0_to_f32(uint8_t bits) noexcept {
+  if (bits == 255) return std::bit_cast<float>(0x7fc00000U);
+  return std::ldexp(1.0F, static_cast<int>(bits) - 127);
+}
+
+uint8_t f32_to_e8m0(float power) noexcept { return static_cast<uint8_t>(std::ilogb(power) + 127); }
 
 }  // namespace pare

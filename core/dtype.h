@@ -19,6 +19,7 @@ enum class DType : uint8_t {
   kBf16,
   kF8E4m3,
   kF8E5m2,
+  kF8E8m0,
   kI64,
   kI32,
   kI16,
@@ -60,5 +61,21 @@ float e4m3_to_f32(uint8_t bits) noexcept;
 
 /// Rounds to nearest even and saturates at ±448; NaN becomes 0x7F with the sign kept.
 uint8_t f32_to_e4m3(float value) noexcept;
+
+/// Largest E2M1 value.
+inline constexpr float kE2m1Max = 6.0F;
+
+/// OCP FP4 E2M1: sign in bit 3, then 0, 0.5, 1, 1.5, 2, 3, 4, 6. The upper nibble is ignored.
+float e2m1_to_f32(uint8_t code) noexcept;
+
+/// Rounds to nearest, ties to the even code, and saturates at ±6; NaN becomes 0, and so does what
+/// rounds to −0.
+uint8_t f32_to_e2m1(float value) noexcept;
+
+/// OCP E8M0: 2^(bits − 127); 255 is NaN.
+float e8m0_to_f32(uint8_t bits) noexcept;
+
+/// The bits of a power of two from 2^-127 to 2^127. REQUIRES: it is one.
+uint8_t f32_to_e8m0(float power) noexcept;
 
 }  // namespace pare

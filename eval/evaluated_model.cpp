@@ -77,7 +77,7 @@ void require_unscaled(const EvaluatedModel& model, const std::string& path,
                       const std::string& adapter) {
   const Json recipe = recipe_of(model);
   const std::string qformat = text_or(recipe, "qformat", "");
-  if (qformat != "int8_sq" && qformat != "int4_awq") return;
+  if (qformat != "int8_sq" && qformat != "int4_awq" && qformat != "w4a8_awq") return;
   throw Error(ErrorCode::kInputMalformed, path + ": its " + qformat +
                                               " moved scales between layers, which the adapter " +
                                               adapter + " does not know; quantize with --lora " +

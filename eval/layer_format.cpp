@@ -13,11 +13,16 @@ std::string usual_format(const CompressedWeight& weight) {
     case WeightFormat::kBf16:
       return "bf16";
     case WeightFormat::kFp8E4m3:
-      return "fp8";
+      if (weight.activation == ActivationFormat::kFp8Block) return "fp8_block";
+      return weight.group_size == kPerChannel ? "fp8_pc_pt" : "fp8";
     case WeightFormat::kInt8:
       return weights_only ? "int8_wo" : "int8_sq";
     case WeightFormat::kInt4:
       return weights_only ? "int4_wo" : "w4a8_awq";
+    case WeightFormat::kNvfp4:
+      return weights_only ? "nvfp4_wo" : "nvfp4";
+    case WeightFormat::kMxfp4:
+      return weights_only ? "mxfp4_wo" : "mxfp4";
   }
   return "unknown";
 }
@@ -36,7 +41,7 @@ std::string linear_qformat(const WeightSource& source, const std::string& weight
   auto named = recipe["qformat"].get<std::string>();
   const auto kind = [](const std::string& name) { return name.substr(0, name.find('_')); };
   if (kind(named) != kind(usual)) return usual;
-  return kind(named) == "int8" ? usual : named;
+  return kind(named) == "int4" ? named : usual;
 }
 
 }  // namespace pare

@@ -197,7 +197,7 @@ bool may_hold_scale(const WeightSource& candidate, const std::string& producer,
   const auto integer = [&](const std::string& name) {
     if (!candidate.is_compressed(name)) return false;
     const WeightFormat format = candidate.compressed(name).format;
-    return format == WeightFormat::kInt8 || format == WeightFormat::kInt4;
+    return format != WeightFormat::kBf16 && format != WeightFormat::kFp8E4m3;
   };
   return integer(producer) && std::all_of(readers.begin(), readers.end(), integer);
 }

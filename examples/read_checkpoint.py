@@ -13,6 +13,7 @@ EXPONENT, FRACTION = BYTE >> 3 & 15, BYTE & 7
 E4M3 = np.where(EXPONENT > 0, (8 + FRACTION) * 2.0 ** (EXPONENT - 10.0), FRACTION * 2.0**-9)
 E4M3 = np.where(BYTE < 128, E4M3, -E4M3).astype(np.float32)
 E4M3[[0x7F, 0xFF]] = np.nan
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 
 
 def nibbles(packed):  # low nibble first
@@ -25,12 +26,16 @@ def read(tensors, name):
         data = (data.astype(np.uint32) << 16).view(np.float32)
     elif info["dtype"] == "float8_e4m3fn":
         data = E4M3[data]
+    elif info["dtype"] == "float8_e8m0fnu":
+        data = np.ldexp(np.float32(1), data.astype(np.int32) - 127)
     if "scheme" not in info:
         return data  # a dense tensor
     (rows, columns), sparse = info["logical_shape"], "mask_index" in info
     if info["scheme"] == "int4":
         data = nibbles(data)[:, : columns // 2 if sparse else columns].astype(np.int8)
         data = data if "zero_point" in info else (data ^ 8) - 8
+    elif info["scheme"] in ("nvfp4", "mxfp4"):
+        data = E2M1[nibbles(data)[:, : columns // 2 if sparse else columns]]
     data, kept = data.astype(np.float32), np.ones((rows, columns), bool)
     if sparse:  # two kept positions, idx0 | idx1 << 2, for each four columns
         index = nibbles(tensors[info["mask_index"]][...])[:, : columns // 4]
@@ -44,7 +49,11 @@ def read(tensors, name):
     if "zero_point" in info:
         data = data - spread(tensors[info["zero_point"]][...].astype(np.float32))
     if "scale" in info:
-        data = data * spread(tensors[info["scale"]][...])
+        scale = read(tensors, info["scale"])
+        scale = np.repeat(scale, info.get("block_rows", 1), 0)[:rows]
+        if "global_scale" in info:
+            scale = scale * tensors[info["global_scale"]][...]
+        data = data * spread(scale)
     return np.where(kept, data, np.float32(0))
 
 

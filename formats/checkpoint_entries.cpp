@@ -11,9 +11,10 @@ namespace pare {
 namespace {
 
 constexpr std::array<std::string_view, 3> kDenseAttributes{"dtype", "logical_shape", "sha256"};
-constexpr std::array<std::string_view, 11> kWeightAttributes{
-    "scheme",     "group_size",  "packing",         "symmetric",     "activation", "scale",
-    "zero_point", "input_scale", "pre_quant_scale", "mask_encoding", "mask_index"};
+constexpr std::array<std::string_view, 13> kWeightAttributes{
+    "scheme",     "group_size", "packing",     "symmetric",       "activation",
+    "scale",      "zero_point", "input_scale", "pre_quant_scale", "mask_encoding",
+    "mask_index", "block_rows", "global_scale"};
 
 [[noreturn]] void fail(const std::string& shown, const std::string& what) {
   throw Error(ErrorCode::kInputMalformed, shown + ": " + what);
@@ -75,7 +76,7 @@ class Interpreter {
       if (std::ranges::any_of(kDenseAttributes, is_key)) continue;
       if (compressed && std::ranges::any_of(kWeightAttributes, is_key)) continue;
       // It could change what the numbers mean, as a further scale would.
-      fail(shown(dataset), "attribute \"" + key + "\" is not known in format version 1");
+      fail(shown(dataset), "attribute \"" + key + "\" is not known in format version 2");
     }
     if (!is_sha256(text_attribute(dataset.attributes, "sha256", shown(dataset)))) {
       fail(shown(dataset), "attribute \"sha256\" is not 64 hexadecimal digits");
@@ -115,13 +116,14 @@ class Interpreter {
       }
     }
     check_stored(*entry.data, entry.layout->type, code_shape(weight));
-    const bool is_static = weight.activation == ActivationFormat::kFp8Static ||
-                           weight.activation == ActivationFormat::kInt8Static;
-    entry.scale = side(entry, kScaleName, weight.format != WeightFormat::kBf16, DType::kF32,
-                       scale_shape(weight));
+    entry.scale = side(entry, kScaleName, weight.format != WeightFormat::kBf16,
+                       entry.layout->scale_dtype, scale_shape(weight));
+    entry.global_scale =
+        side(entry, kGlobalScaleName, weight.format == WeightFormat::kNvfp4, DType::kF32, {1});
     entry.zero_point =
         side(entry, kZeroPointName, !weight.symmetric, DType::kU8, scale_shape(weight));
-    entry.input_scale = side(entry, kInputScaleName, is_static, DType::kF32, {1});
+    entry.input_scale =
+        side(entry, kInputScaleName, has_input_scale(weight.activation), DType::kF32, {1});
     entry.pre_quant_scale = side(entry, kPreQuantScaleName,
                                  entry.data->attributes.contains(kPreQuantScaleName.attribute),
                                  DType::kF32, {weight.in_features});
@@ -132,8 +134,10 @@ class Interpreter {
   void read_scheme(CheckpointEntry& entry) const {
     const StoredDataset& data = *entry.data;
     const std::string& dtype = text_attribute(data.attributes, "dtype", shown(data));
+    const std::string& scheme = text_attribute(data.attributes, "scheme", shown(data));
     for (const CodeLayout& layout : code_layouts()) {
-      if (dtype == layout.dtype) entry.layout = &layout;
+      if (dtype != layout.dtype) continue;
+      if (entry.layout == nullptr || scheme == layout.scheme) entry.layout = &layout;
     }
     if (entry.layout == nullptr) {
       fail(shown(data), "dtype \"" + dtype + "\" is not known for a compressed weight");
@@ -164,6 +168,14 @@ class Interpreter {
     weight.group_size = number_attribute(data.attributes, "group_size", shown(data));
     if (weight.group_size < kPerTensor || weight.group_size > kLimit) {
       fail(shown(data), "group_size " + std::to_string(weight.group_size) + " is not possible");
+    }
+    if (data.attributes.contains("block_rows")) {
+      weight.block_rows = number_attribute(data.attributes, "block_rows", shown(data));
+    }
+    if (weight.block_rows < 1 || weight.block_rows > kLimit ||
+        (weight.block_rows > 1 && (weight.group_size <= 0 || !weight.symmetric))) {
+      fail(shown(data), "block_rows " + std::to_string(weight.block_rows) +
+                            " is not possible with this group_size and scheme");
     }
     const std::string& activation = text_attribute(data.attributes, "activation", shown(data));
     const auto format = activation_from_name(activation);
@@ -206,7 +218,7 @@ class Interpreter {
 std::vector<const StoredDataset*> CheckpointEntry::parts() const {
   std::vector<const StoredDataset*> result;
   for (const StoredDataset* part :
-       {data, scale, zero_point, input_scale, pre_quant_scale, mask_index}) {
+       {data, scale, zero_point, input_scale, pre_quant_scale, mask_index, global_scale}) {
     if (part != nullptr) result.push_back(part);
   }
   return result;

@@ -21,13 +21,14 @@ struct CheckpointEntry {
   const StoredDataset* data = nullptr;   ///< The tensor or the codes.
   const CodeLayout* layout = nullptr;    ///< Of a compressed weight; null when dense.
   CompressedWeight weight;               ///< Everything but the vectors; when compressed.
-  const StoredDataset* scale = nullptr;  ///< These five: null when absent.
+  const StoredDataset* scale = nullptr;  ///< These six: null when absent.
+  const StoredDataset* global_scale = nullptr;
   const StoredDataset* zero_point = nullptr;
   const StoredDataset* input_scale = nullptr;
   const StoredDataset* pre_quant_scale = nullptr;
   const StoredDataset* mask_index = nullptr;
 
-  /// `data` and those of the five that are there.
+  /// `data` and those of the six that are there.
   std::vector<const StoredDataset*> parts() const;
 };
 

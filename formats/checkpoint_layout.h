@@ -1,11 +1,15 @@
-// The words of checkpoint format version 1 (docs/checkpoint.md), shared by its writer and reader.
+// The words of the checkpoint format, version 2 (docs/checkpoint.md), shared by its writer and
+// reader.
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/compressed_weight.h"
 #include "core/dtype.h"
@@ -15,7 +19,8 @@ namespace pare {
 
 inline constexpr const char* kCheckpointFormat = "pare-checkpoint";
 inline constexpr const char* kCheckpointIndexFormat = "pare-checkpoint-index";
-inline constexpr int64_t kCheckpointVersion = 1;
+inline constexpr int64_t kCheckpointVersion = 2;
+inline constexpr int64_t kOldestCheckpointVersion = 1;  ///< That is still read.
 inline constexpr const char* kTensorGroup = "tensors";
 inline constexpr const char* kMetaGroup = "meta";
 inline constexpr const char* kIndexSuffix = ".h5.index.json";
@@ -29,27 +34,34 @@ std::optional<DType> dtype_from_name(std::string_view name) noexcept;
 
 /// How a weight's codes look in a file.
 struct CodeLayout {
-  const char* dtype;    ///< "float8_e4m3fn", "int8", "int4_packed", "uint4_packed", "bfloat16".
-  const char* scheme;   ///< "fp8", "int8", "int4", "bf16".
+  /// "float8_e4m3fn", "int8", "int4_packed", "uint4_packed", "float4_e2m1fn_packed", "bfloat16".
+  const char* dtype;
+  const char* scheme;   ///< "fp8", "int8", "int4", "nvfp4", "mxfp4", "bf16".
   const char* packing;  ///< "none" or "lo_nibble_first".
   StoredType type;
   WeightFormat format;
   bool symmetric;
+  DType scale_dtype;
 };
 
-/// One row for each value of dtype.
-const std::array<CodeLayout, 5>& code_layouts() noexcept;
+/// One row for each dtype and scheme that go together.
+const std::array<CodeLayout, 7>& code_layouts() noexcept;
 
 const CodeLayout& code_layout(WeightFormat format, bool symmetric) noexcept;
 
-/// "bf16", "fp8_static", "int8_static", "int8_dynamic".
+/// "bf16", "fp8_static", "int8_static", "int8_dynamic", "fp8_dynamic", "fp8_block", "nvfp4",
+/// "mxfp4".
 const char* activation_name(ActivationFormat activation) noexcept;
 std::optional<ActivationFormat> activation_from_name(std::string_view name) noexcept;
+
+/// Scales as they are stored, in the element type of the layout, and back.
+std::vector<std::byte> encode_scales(const std::vector<float>& scale, DType dtype);
+std::vector<float> decode_scales(std::span<const std::byte> bytes, DType dtype);
 
 /// The shape of the codes as a dataset: [out, elements of a row].
 Shape code_shape(const CompressedWeight& weight);
 
-/// The shape of scales and zero points: [1] per tensor, else [out, groups].
+/// The shape of scales and zero points: [1] per tensor, else [out or blocks of rows, groups].
 Shape scale_shape(const CompressedWeight& weight);
 
 /// The root's texts that header_sha256() covers, in its order.
@@ -71,7 +83,8 @@ inline constexpr SideName kZeroPointName{"zero_point", ".weight_zero_point"};
 inline constexpr SideName kInputScaleName{"input_scale", ".input_scale"};
 inline constexpr SideName kPreQuantScaleName{"pre_quant_scale", ".pre_quant_scale"};
 inline constexpr SideName kMaskName{"mask_index", ".mask_index"};
-inline constexpr std::array<SideName, 5> kSideNames{kScaleName, kZeroPointName, kInputScaleName,
-                                                    kPreQuantScaleName, kMaskName};
+inline constexpr SideName kGlobalScaleName{"global_scale", ".weight_global_scale"};
+inline constexpr std::array<SideName, 6> kSideNames{
+    kScaleName, kZeroPointName, kInputScaleName, kPreQuantScaleName, kMaskName, kGlobalScaleName};
 
 }  // namespace pare

@@ -32,9 +32,11 @@ struct Shard {
       malformed(path, "pare_format is \"" + format + "\", expected \"" + kCheckpointFormat + "\"");
     }
     const int64_t version = number_attribute(contents.root, "pare_format_version", path);
-    if (version != kCheckpointVersion) {
+    if (version < kOldestCheckpointVersion || version > kCheckpointVersion) {
       malformed(path, "checkpoint format version " + std::to_string(version) +
-                          ", this program reads version " + std::to_string(kCheckpointVersion));
+                          ", this program reads versions " +
+                          std::to_string(kOldestCheckpointVersion) + " to " +
+                          std::to_string(kCheckpointVersion));
     }
     uint64_t total = 0;
     for (const StoredDataset& dataset : contents.tensors) total += dataset.size;
@@ -104,7 +106,12 @@ class Checkpoint final : public WeightSource {
     }
     CompressedWeight weight = entry.weight;
     weight.codes = copy_of<uint8_t>(from.bytes(*entry.data));
-    if (entry.scale != nullptr) weight.scale = copy_of<float>(from.bytes(*entry.scale));
+    if (entry.scale != nullptr) {
+      weight.scale = decode_scales(from.bytes(*entry.scale), entry.layout->scale_dtype);
+    }
+    if (entry.global_scale != nullptr) {
+      weight.global_scale = copy_of<float>(from.bytes(*entry.global_scale))[0];
+    }
     if (entry.zero_point != nullptr) {
       weight.zero_point = copy_of<uint8_t>(from.bytes(*entry.zero_point));
     }
@@ -280,6 +287,9 @@ class Checkpoint final : public WeightSource {
     }
     for (const char* name : {"group_size", "symmetric"}) {
       text += " " + std::to_string(number_attribute(part.attributes, name, shown));
+    }
+    if (part.attributes.contains("block_rows")) {
+      text += " " + std::to_string(number_attribute(part.attributes, "block_rows", shown));
     }
     if (part.attributes.contains("mask_encoding")) {
       text += " " + text_attribute(part.attributes, "mask_encoding", shown);

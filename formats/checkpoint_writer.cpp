@@ -27,6 +27,7 @@ struct Part {
   Shape shape;
   std::span<const std::byte> bytes;
   AttributeList attributes;
+  std::vector<std::byte> encoded = {};  ///< Where `bytes` are not those of the weight.
 };
 
 std::string base_name(const std::string& path) {
@@ -69,6 +70,7 @@ std::vector<Part> split(const std::string& name, const CompressedWeight& weight)
                                        {"packing", std::string(layout.packing)},
                                        {"symmetric", int64_t{weight.symmetric ? 1 : 0}},
                                        {"activation", activation_name(weight.activation)}});
+  if (weight.block_rows > 1) attributes.emplace_back("block_rows", weight.block_rows);
   std::vector<Part> parts(1);
   const auto add = [&](const SideName& side, DType dtype, const Shape& shape,
                        std::span<const std::byte> bytes) {
@@ -76,14 +78,18 @@ std::vector<Part> split(const std::string& name, const CompressedWeight& weight)
     parts.push_back(side_part(module + side.suffix, dtype, shape, bytes));
   };
   if (!weight.scale.empty()) {
-    add(kScaleName, DType::kF32, scale_shape(weight), std::as_bytes(std::span(weight.scale)));
+    std::vector<std::byte> encoded = encode_scales(weight.scale, layout.scale_dtype);
+    add(kScaleName, layout.scale_dtype, scale_shape(weight), encoded);
+    parts.back().encoded = std::move(encoded);  // moving keeps its place
+  }
+  if (weight.format == WeightFormat::kNvfp4) {
+    add(kGlobalScaleName, DType::kF32, {1}, std::as_bytes(std::span(&weight.global_scale, 1)));
   }
   if (!weight.symmetric) {
     add(kZeroPointName, DType::kU8, scale_shape(weight),
         std::as_bytes(std::span(weight.zero_point)));
   }
-  if (weight.activation == ActivationFormat::kFp8Static ||
-      weight.activation == ActivationFormat::kInt8Static) {
+  if (has_input_scale(weight.activation)) {
     add(kInputScaleName, DType::kF32, {1}, std::as_bytes(std::span(&weight.input_scale, 1)));
   }
   if (!weight.pre_quant_scale.empty()) {

@@ -24,12 +24,11 @@ constexpr size_t kNanScale = 255;
 using ValueTable = std::array<std::array<uint16_t, 16>, 256>;
 
 ValueTable make_values() {
-  constexpr std::array<float, 8> kMagnitudes{0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
   ValueTable values{};
   for (size_t scale = 0; scale < values.size(); ++scale) {
     for (size_t code = 0; code < 16; ++code) {
-      const float magnitude = std::ldexp(kMagnitudes[code & 7U], static_cast<int>(scale) - 127);
-      const float value = (code & 8U) != 0 ? -magnitude : magnitude;
+      const float value =
+          std::ldexp(e2m1_to_f32(static_cast<uint8_t>(code)), static_cast<int>(scale) - 127);
       values[scale][code] = scale == kNanScale ? uint16_t{0x7fc0} : f32_to_bf16(value);
     }
   }

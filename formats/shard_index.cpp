@@ -35,10 +35,12 @@ std::vector<ShardPlan> read_index(const std::string& index,
   std::vector<ShardPlan> shards;
   std::map<std::string, size_t> number_of;
   try {
-    if (json.at("pare_format") != kCheckpointIndexFormat ||
-        json.at("pare_format_version") != kCheckpointVersion) {
+    const Json& version = json.at("pare_format_version");
+    if (json.at("pare_format") != kCheckpointIndexFormat || version < kOldestCheckpointVersion ||
+        version > kCheckpointVersion) {
       malformed(index, std::string("expected pare_format \"") + kCheckpointIndexFormat +
-                           "\", version " + std::to_string(kCheckpointVersion));
+                           "\", version " + std::to_string(kOldestCheckpointVersion) + " to " +
+                           std::to_string(kCheckpointVersion));
     }
     for (const Json& shard : json.at("shards")) {
       const auto name = shard.at("file").get<std::string>();

@@ -94,15 +94,21 @@ void expand_2_4_row(std::span<const Code> kept, std::span<const uint8_t> mask_in
                     std::span<Code> dense);
 
 /// Dequantizes rows [row_begin, row_end) to float, [rows, in_features], row-major, pruned entries
-/// zero: exactly code × scale in float. Does not apply pre_quant_scale.
+/// zero: exactly code × (scale × global_scale) in float. Does not apply pre_quant_scale.
 void dequantize_rows(const CompressedWeight& weight, int64_t row_begin, int64_t row_end,
                      std::span<float> out);
 
 /// The matrix that a bf16 product uses. kBf16 and kInt4: dequantized and rounded to bf16;
 /// kFp8E4m3: the E4M3 values themselves, without the scale (exact in bf16); kInt8: dequantized and
-/// rounded, for layers whose input is not quantized.
+/// rounded, for layers whose input is not quantized; FP4: code × scale without the global scale
+/// (exact in bf16).
 void expand_to_bf16(const CompressedWeight& weight, int64_t row_begin, int64_t row_end,
                     std::span<uint16_t> out);
+
+/// One row of an input rounded to FP4, as ActivationFormat says, each value without the global
+/// scale `input_scale` (kMxfp4: 1): code × scale of its block, exact in bf16. `values` in place.
+void round_to_nvfp4_bf16(std::span<uint16_t> values, float input_scale);
+void round_to_mxfp4_bf16(std::span<uint16_t> values);
 
 /// INT8 codes with zeros at pruned positions, [rows, in_features]. REQUIRES: format == kInt8.
 void expand_to_int8(const CompressedWeight& weight, int64_t row_begin, int64_t row_end,

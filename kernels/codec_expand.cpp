@@ -71,6 +71,21 @@ void pack_nibbles_kernel(const int8_t* HWY_RESTRICT codes, size_t count,
   }
 }
 
+/// Nibbles that hold E2M1 codes become twice their value, which is a small integer.
+void double_e2m1_kernel(int8_t* HWY_RESTRICT codes, size_t count) {
+  alignas(16) static constexpr int8_t kTwice[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                                    0, -1, -2, -3, -4, -6, -8, -12};
+  size_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::ScalableTag<int8_t> d8;
+  const auto table = hn::LoadDup128(d8, kTwice);
+  for (; i + hn::Lanes(d8) <= count; i += hn::Lanes(d8)) {
+    hn::StoreU(hn::TableLookupBytes(table, hn::LoadU(d8, codes + i)), d8, codes + i);
+  }
+#endif
+  for (; i < count; ++i) codes[i] = kTwice[codes[i]];
+}
+
 /// out = (code − zero_point) × scale
 void scale_codes_kernel(const int8_t* HWY_RESTRICT codes, size_t count, int zero_point, float scale,
                         float* HWY_RESTRICT out) {
@@ -159,6 +174,7 @@ namespace {
 
 HWY_EXPORT(unpack_nibbles_kernel);
 HWY_EXPORT(pack_nibbles_kernel);
+HWY_EXPORT(double_e2m1_kernel);
 HWY_EXPORT(scale_codes_kernel);
 HWY_EXPORT(e4m3_to_bf16_kernel);
 HWY_EXPORT(scale_e4m3_kernel);
@@ -206,14 +222,18 @@ void for_each_chunk(const CompressedWeight& weight, int64_t row_begin, int64_t r
 }
 
 /// One-byte codes in dense layout, zero where pruned; points into `scratch` or the weight itself.
+/// For FP4 twice the values.
 const int8_t* dense_codes(const Chunk& chunk, Scratch& scratch) {
   const CompressedWeight& weight = chunk.weight;
   const int8_t* stored = nullptr;
-  if (weight.format == WeightFormat::kInt4) {
+  if (packs_nibbles(weight.format)) {
     int8_t* target = weight.sparse ? scratch.stored : scratch.dense;
     const uint8_t* packed = chunk.row_codes() + chunk.stored_begin() / 2;
-    HWY_DYNAMIC_DISPATCH(unpack_nibbles_kernel)
-    (packed, weight.symmetric, chunk.stored_count(), target);
+    const bool is_signed = weight.format == WeightFormat::kInt4 && weight.symmetric;
+    HWY_DYNAMIC_DISPATCH(unpack_nibbles_kernel)(packed, is_signed, chunk.stored_count(), target);
+    if (is_fp4(weight.format)) {
+      HWY_DYNAMIC_DISPATCH(double_e2m1_kernel)(target, chunk.stored_count());
+    }
     stored = target;
   } else {
     stored = reinterpret_cast<const int8_t*>(chunk.row_codes()) + chunk.stored_begin();
@@ -245,7 +265,8 @@ void clear_pruned(std::span<const uint8_t> mask, std::span<float> values) {
   }
 }
 
-void dequantize_chunk(const Chunk& chunk, Scratch& scratch, float* out) {
+// `factor` multiplies each scale.
+void dequantize_chunk(const Chunk& chunk, float factor, Scratch& scratch, float* out) {
   const CompressedWeight& weight = chunk.weight;
   if (weight.format == WeightFormat::kBf16) {
     dense_bf16(chunk, scratch, scratch.dense16);
@@ -259,15 +280,15 @@ void dequantize_chunk(const Chunk& chunk, Scratch& scratch, float* out) {
     const int64_t group = grouped ? column / weight.group_size : 0;
     const int64_t left = grouped ? (group + 1) * weight.group_size - column : chunk.count;
     const auto count = static_cast<size_t>(std::min(left, chunk.count - done));
-    const auto index = static_cast<size_t>(
-        weight.group_size == kPerTensor ? 0 : chunk.row * weight.groups() + group);
+    const size_t index = weight.scale_index(chunk.row, group);
+    const float scale = weight.scale[index] * factor;
     if (weight.format == WeightFormat::kFp8E4m3) {
       HWY_DYNAMIC_DISPATCH(scale_e4m3_kernel)
-      (reinterpret_cast<const uint8_t*>(codes) + done, count, weight.scale[index], out + done);
+      (reinterpret_cast<const uint8_t*>(codes) + done, count, scale, out + done);
     } else {
       const int zero_point = weight.symmetric ? 0 : weight.zero_point[index];
-      HWY_DYNAMIC_DISPATCH(scale_codes_kernel)
-      (codes + done, count, zero_point, weight.scale[index], out + done);
+      const float step = is_fp4(weight.format) ? scale * 0.5F : scale;
+      HWY_DYNAMIC_DISPATCH(scale_codes_kernel)(codes + done, count, zero_point, step, out + done);
     }
     done += static_cast<int64_t>(count);
   }
@@ -300,7 +321,7 @@ void dequantize_rows(const CompressedWeight& weight, int64_t row_begin, int64_t 
   assert(out.size() == elements(weight, row_end - row_begin));
   Scratch scratch;
   for_each_chunk(weight, row_begin, row_end, [&](const Chunk& chunk, size_t place) {
-    dequantize_chunk(chunk, scratch, out.data() + place);
+    dequantize_chunk(chunk, weight.global_scale, scratch, out.data() + place);
   });
 }
 
@@ -316,7 +337,7 @@ void expand_to_bf16(const CompressedWeight& weight, int64_t row_begin, int64_t r
       const auto* codes = reinterpret_cast<const uint8_t*>(dense_codes(chunk, scratch));
       e4m3_to_bf16({codes, chunk.size()}, {target, chunk.size()});
     } else {
-      dequantize_chunk(chunk, scratch, scratch.values);
+      dequantize_chunk(chunk, 1.0F, scratch, scratch.values);
       f32_to_bf16({scratch.values, chunk.size()}, {target, chunk.size()});
     }
   });

@@ -1,5 +1,6 @@
 #include "kernels/codec_reference.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -45,8 +46,10 @@ int64_t stored_position(const CompressedWeight& weight, int64_t row, int64_t col
   return -1;
 }
 
-/// The dequantized weight of one element; without its scale if `scaled` is false.
-float element(const CompressedWeight& weight, int64_t row, int64_t column, bool scaled) {
+/// The dequantized weight of one element; without its scale if `scaled` is false. `global` is the
+/// scale that all have in common.
+float element(const CompressedWeight& weight, int64_t row, int64_t column, bool scaled,
+              float global = 1.0F) {
   const int64_t position = stored_position(weight, row, column);
   if (position < 0) return 0;
   const auto codes = std::span(weight.codes)
@@ -54,9 +57,8 @@ float element(const CompressedWeight& weight, int64_t row, int64_t column, bool 
                                   static_cast<size_t>(weight.row_bytes()));
   const auto index = static_cast<size_t>(position);
   const int64_t group = weight.group_size > 0 ? column / weight.group_size : 0;
-  const auto scale_index =
-      static_cast<size_t>(weight.group_size == kPerTensor ? 0 : row * weight.groups() + group);
-  const float scale = scaled && !weight.scale.empty() ? weight.scale[scale_index] : 1.0F;
+  const size_t scale_index = weight.scale_index(row, group);
+  const float scale = scaled && !weight.scale.empty() ? weight.scale[scale_index] * global : 1.0F;
   switch (weight.format) {
     case WeightFormat::kBf16:
       return pare::bf16_to_f32(static_cast<uint16_t>(codes[2 * index] | codes[2 * index + 1] << 8));
@@ -69,6 +71,10 @@ float element(const CompressedWeight& weight, int64_t row, int64_t column, bool 
       if (weight.symmetric) return static_cast<float>(nibble >= 8 ? nibble - 16 : nibble) * scale;
       return static_cast<float>(nibble - weight.zero_point[scale_index]) * scale;
     }
+    case WeightFormat::kNvfp4:
+    case WeightFormat::kMxfp4:
+      // Adding 0 makes a −0, which other tools write, the zero of all other formats.
+      return (e2m1_to_f32(static_cast<uint8_t>(get_nibble(codes, index))) + 0.0F) * scale;
   }
   return 0;
 }
@@ -219,7 +225,7 @@ void dequantize_rows(const CompressedWeight& weight, int64_t row_begin, int64_t 
   size_t i = 0;
   for (int64_t row = row_begin; row < row_end; ++row) {
     for (int64_t column = 0; column < weight.in_features; ++column) {
-      out[i++] = element(weight, row, column, true);
+      out[i++] = element(weight, row, column, true, weight.global_scale);
     }
   }
 }
@@ -231,6 +237,35 @@ void expand_to_bf16(const CompressedWeight& weight, int64_t row_begin, int64_t r
   for (int64_t row = row_begin; row < row_end; ++row) {
     for (int64_t column = 0; column < weight.in_features; ++column) {
       out[i++] = pare::f32_to_bf16(element(weight, row, column, scaled));
+    }
+  }
+}
+
+void round_to_nvfp4_bf16(std::span<uint16_t> values, float input_scale) {
+  for (size_t first = 0; first < values.size(); first += 16) {
+    const auto block = values.subspan(first, std::min<size_t>(16, values.size() - first));
+    float amax = 0;
+    for (const uint16_t value : block) amax = std::max(amax, std::abs(pare::bf16_to_f32(value)));
+    const float wanted = amax * (1.0F / (6.0F * input_scale));
+    const float scale = std::clamp(e4m3_to_f32(f32_to_e4m3(wanted)), 0x1p-9F, 448.0F);
+    const float inverse = 1.0F / (scale * input_scale);
+    for (uint16_t& value : block) {
+      const uint8_t code = f32_to_e2m1(pare::bf16_to_f32(value) * inverse);
+      value = amax < 0x1p-126F ? uint16_t{0} : pare::f32_to_bf16(e2m1_to_f32(code) * scale);
+    }
+  }
+}
+
+void round_to_mxfp4_bf16(std::span<uint16_t> values) {
+  for (size_t first = 0; first < values.size(); first += 32) {
+    const auto block = values.subspan(first, std::min<size_t>(32, values.size() - first));
+    float amax = 0;
+    for (const uint16_t value : block) amax = std::max(amax, std::abs(pare::bf16_to_f32(value)));
+    const int exponent = amax < 0x1p-126F ? 0 : std::max(std::ilogb(amax), -124) - 2;
+    const float scale = std::ldexp(1.0F, exponent);
+    for (uint16_t& value : block) {
+      const uint8_t code = f32_to_e2m1(pare::bf16_to_f32(value) / scale);
+      value = amax < 0x1p-126F ? uint16_t{0} : pare::f32_to_bf16(e2m1_to_f32(code) * scale);
     }
   }
 }

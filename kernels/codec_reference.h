@@ -56,6 +56,8 @@ void dequantize_rows(const CompressedWeight& weight, int64_t row_begin, int64_t 
                      std::span<float> out);
 void expand_to_bf16(const CompressedWeight& weight, int64_t row_begin, int64_t row_end,
                     std::span<uint16_t> out);
+void round_to_nvfp4_bf16(std::span<uint16_t> values, float input_scale);
+void round_to_mxfp4_bf16(std::span<uint16_t> values);
 void expand_to_int8(const CompressedWeight& weight, int64_t row_begin, int64_t row_end,
                     std::span<int8_t> out);
 

@@ -125,7 +125,7 @@ void pack_codes(std::span<const int8_t> codes, std::span<const uint8_t> keep,
       row_codes = kept;
     }
     const auto out = std::span(weight.codes).subspan(static_cast<size_t>(row) * bytes, bytes);
-    if (weight.format == WeightFormat::kInt4) {
+    if (packs_nibbles(weight.format)) {
       pack_nibbles(row_codes, out);
     } else {
       std::memcpy(out.data(), row_codes.data(), bytes);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/fp4_rounding.h"
 #include "formats/beside_source.h"
 #include "kernels/codec.h"
 #include "kernels/sgemm.h"
@@ -71,15 +72,19 @@ SetContext make_context(const WorkingBlock& working, const SharingSet& set, cons
   return context;
 }
 
-// The range of a static activation scale, or 0.
-float static_input_scale(const QFormat& format, const SetContext& context) {
+// The scale of an input from calibration, or 0 where there is none.
+float calibrated_input_scale(const QFormat& format, const SetContext& context) {
   const float amax = absmax(context.set.statistics.amax);
-  if (format.activation == ActivationFormat::kFp8Static) return symmetric_scale(amax, kE4m3Max);
-  if (format.activation == ActivationFormat::kInt8Static &&
-      !context.plan.options.dynamic_activations) {
-    return symmetric_scale(amax, kInt8Max);
+  switch (input_activation(format, context.plan.options)) {
+    case ActivationFormat::kFp8Static:
+      return symmetric_scale(amax, kE4m3Max);
+    case ActivationFormat::kInt8Static:
+      return symmetric_scale(amax, kInt8Max);
+    case ActivationFormat::kNvfp4:
+      return symmetric_scale(amax, kE4m3Max * kE2m1Max);
+    default:
+      return 0;
   }
-  return 0;
 }
 
 // The weight that makes up for what compression did to the input.
@@ -98,7 +103,7 @@ std::vector<float> target_weight(const WorkingLinear& linear, const SetContext& 
       context.plan.options.dynamic_activations) {
     return weight;
   }
-  const double step = static_cast<double>(static_input_scale(format, context));
+  const double step = static_cast<double>(calibrated_input_scale(format, context));
   const InputStatistics& statistics = context.set.statistics;
   return compensate_input_noise(weight, linear.out_features, linear.in_features, statistics.gram,
                                 statistics.tokens, step * step / 12, linear.name, context.pool);
@@ -149,29 +154,15 @@ PrunedWeight prune(const WorkingLinear& linear, const SetContext& context) {
   return pruned;
 }
 
-GridSpec grid_spec(const QFormat& format, const QuantizeOptions& options) {
-  GridSpec spec{.format = format.weight};
-  if (format.weight == WeightFormat::kFp8E4m3) spec.group_size = kPerTensor;
-  if (format.weight == WeightFormat::kInt4) {
-    spec.group_size = options.awq_block_size == 0 ? kPerChannel : options.awq_block_size;
-    spec.symmetric = options.symmetric;
-  }
-  return spec;
-}
-
 CompressedWeight start_weight(const WorkingLinear& linear, const SetContext& context) {
   const QFormat& format = *linear.plan.format;
   CompressedWeight weight;
   weight.format = format.weight;
-  weight.activation = format.activation;
+  weight.activation = input_activation(format, context.plan.options);
   weight.out_features = linear.out_features;
   weight.in_features = linear.in_features;
   weight.sparse = linear.plan.sparsity != SparsityMethod::kNone;
-  if (format.activation == ActivationFormat::kInt8Static &&
-      context.plan.options.dynamic_activations) {
-    weight.activation = ActivationFormat::kInt8Dynamic;
-  }
-  weight.input_scale = static_input_scale(format, context);
+  weight.input_scale = calibrated_input_scale(format, context);
   if (!context.set.scale.empty() && !context.set.absorbed) {
     for (const float scale : context.set.scale) weight.pre_quant_scale.push_back(1.0F / scale);
   }
@@ -182,13 +173,16 @@ CompressedWeight start_weight(const WorkingLinear& linear, const SetContext& con
 WeightGrid choose_grid(const WorkingLinear& linear, const PrunedWeight& pruned, float shared_absmax,
                        const SetContext& context) {
   const QFormat& format = *linear.plan.format;
-  const GridSpec spec = grid_spec(format, context.plan.options);
+  GridSpec spec = grid_spec(format, context.plan.options);
+  // Engines fuse layers that share an input, and then they need one scale for all.
+  if (spec.format == WeightFormat::kNvfp4) {
+    spec.global_scale = symmetric_scale(shared_absmax, kE4m3Max * kE2m1Max);
+  }
   if (linear.plan.stack.search_clip && context.plan.options.clip && !context.gram.empty()) {
     return search_clip(pruned.weight, linear.out_features, linear.in_features, spec, context.gram,
                        pruned.keep, context.pool);
   }
   WeightGrid grid = absmax_grid(pruned.weight, linear.out_features, linear.in_features, spec);
-  // Engines fuse layers that share an input, and then they need one scale for all.
   if (spec.group_size == kPerTensor) grid.scale = {symmetric_scale(shared_absmax, kE4m3Max)};
   return grid;
 }
@@ -222,8 +216,13 @@ CompressedWeight round_weight(const WorkingLinear& linear, const PrunedWeight& p
     grid = std::move(*solution.grid);
   }
   weight.group_size = grid.group_size;
+  weight.block_rows = grid.block_rows;
   weight.symmetric = grid.symmetric;
+  weight.global_scale = grid.global_scale;
   weight.scale = std::move(grid.scale);
+  if (weight.format == WeightFormat::kNvfp4) {
+    for (float& scale : weight.scale) scale = nvfp4_scale(scale / grid.global_scale);
+  }
   weight.zero_point = std::move(grid.zero_point);
   pack_codes(codes, pruned.keep, weight);
   return weight;
@@ -286,9 +285,11 @@ LayerReport make_report(const WorkingLinear& linear) {
 }
 
 int64_t weight_bytes(const CompressedWeight& weight) {
-  return static_cast<int64_t>(weight.codes.size() + weight.mask_index.size() +
-                              4 * weight.scale.size() + weight.zero_point.size() +
-                              4 * weight.pre_quant_scale.size() + (weight.input_scale > 0 ? 4 : 0));
+  const size_t scale_bytes = is_fp4(weight.format) ? 1 : 4;
+  return static_cast<int64_t>(
+      weight.codes.size() + weight.mask_index.size() + scale_bytes * weight.scale.size() +
+      (weight.format == WeightFormat::kNvfp4 ? 4 : 0) + weight.zero_point.size() +
+      4 * weight.pre_quant_scale.size() + (weight.input_scale > 0 ? 4 : 0));
 }
 
 void compress_set(const WorkingBlock& working, const SharingSet& set, const JobPlan& plan,

@@ -112,10 +112,7 @@ InputScaling search_scaling(const SharingSet& set, const JobPlan& plan,
                                   .dynamic_activations = plan.options.dynamic_activations},
                                  pool);
   } else {
-    scaling = search_awq(group,
-                         {.format = format.weight,
-                          .group_size = plan.options.awq_block_size,
-                          .symmetric = plan.options.symmetric},
+    scaling = search_awq(group, grid_spec(format, plan.options),
                          first.stack.search_clip && plan.options.clip, pool);
   }
   for (size_t i = 0; i < set.linears.size(); ++i) {

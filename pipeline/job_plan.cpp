@@ -60,6 +60,7 @@ void check_shape(const std::string& name, const LinearPlan& plan, int64_t in_fea
 float divisor(WeightFormat format, bool symmetric) {
   if (format == WeightFormat::kFp8E4m3) return kE4m3Max;
   if (format == WeightFormat::kInt8) return 127;
+  if (is_fp4(format)) return kE2m1Max;
   return symmetric ? 7 : 15;
 }
 
@@ -139,14 +140,14 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
       }
       check_shape(name, linear, block.in_features(op));
       any = any || linear.changes();
-      const bool scaled = linear.stack.scaling != ScalingMethod::kNone || linear.stack.gptq;
+      const bool scaled = linear.stack != AlgorithmStack{};
       const bool updated = linear.sparsity == SparsityMethod::kSparseGpt ||
                            linear.sparsity == SparsityMethod::kAdmm ||
                            (linear.sparsity != SparsityMethod::kNone && linear.format->quantized);
       plan.needs_gram = plan.needs_gram || scaled || updated;
       plan.needs_calibration = plan.needs_calibration || scaled || updated ||
                                linear.sparsity == SparsityMethod::kWanda ||
-                               linear.format->activation != ActivationFormat::kBf16;
+                               has_input_scale(input_activation(*linear.format, options));
       // What the original's experts would see in place of a token's input is not kept.
       const bool matched = (updated || linear.stack.gptq) && !is_expert(name);
       if (matched) linear.gptaq_alpha = gptaq_alpha(options, linear);

@@ -11,6 +11,7 @@
 #include "formats/weight_source.h"
 #include "model/block_graph.h"
 #include "pare/quantize.h"
+#include "quant/weight_grid.h"
 
 namespace pare {
 
@@ -33,13 +34,21 @@ struct QFormat {
   bool quantized = true;  ///< False: full precision.
   WeightFormat weight = WeightFormat::kBf16;
   ActivationFormat activation = ActivationFormat::kBf16;
-  AlgorithmStack stack = {};  ///< Of --algo auto.
+  AlgorithmStack stack = {};         ///< Of --algo auto.
+  int64_t group_size = kPerChannel;  ///< As CompressedWeight's; INT4 takes awq_block_size instead.
+  int64_t block_rows = 1;
 };
 
 const std::vector<QFormat>& qformat_table();
 
 /// Throws Error(kUsage) listing the known names.
 const QFormat& find_qformat(const std::string& name);
+
+/// The grid of a format's weights, but for what depends on the weights themselves.
+GridSpec grid_spec(const QFormat& format, const QuantizeOptions& options);
+
+/// How the input is rounded: int8_sq has both ways.
+ActivationFormat input_activation(const QFormat& format, const QuantizeOptions& options);
 
 enum class SparsityMethod : uint8_t { kNone, kMagnitude, kWanda, kSparseGpt, kAdmm };
 SparsityMethod find_sparsity(const std::string& name);

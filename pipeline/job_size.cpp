@@ -17,17 +17,16 @@ int64_t planned_bytes(const JobPlan& plan, const LinearPlan& linear, int64_t out
   weight.out_features = out_features;
   weight.in_features = in_features;
   weight.sparse = linear.sparsity != SparsityMethod::kNone;
-  weight.group_size = weight.format == WeightFormat::kInt4   ? plan.options.awq_block_size
-                      : weight.format == WeightFormat::kInt8 ? kPerChannel
-                                                             : kPerTensor;
+  const GridSpec spec = grid_spec(*linear.format, plan.options);
+  weight.group_size = spec.group_size;
+  weight.block_rows = spec.block_rows;
   int64_t bytes = out_features * (weight.row_bytes() + weight.mask_row_bytes());
-  const bool dynamic = linear.format->activation == ActivationFormat::kInt8Static &&
-                       plan.options.dynamic_activations;
-  if (linear.format->activation != ActivationFormat::kBf16 && !dynamic) bytes += 4;  // input scale
+  if (has_input_scale(input_activation(*linear.format, plan.options))) bytes += 4;
   if (weight.format == WeightFormat::kBf16) return bytes;
-  const int64_t scales = weight.group_size == kPerTensor ? 1 : out_features * weight.groups();
-  bytes += 4 * scales;
-  if (weight.format == WeightFormat::kInt4 && !plan.options.symmetric) bytes += scales;
+  const int64_t scales = weight.scale_rows() * weight.groups();
+  bytes += is_fp4(weight.format) ? scales : 4 * scales;
+  if (weight.format == WeightFormat::kNvfp4) bytes += 4;  // the global scale
+  if (!spec.symmetric) bytes += scales;
   return bytes;
 }
 

@@ -9,7 +9,20 @@ const std::vector<QFormat>& qformat_table() {
       {.name = "fp8",
        .remark = "FP8 E4M3 weights and activations, one static scale a tensor",
        .weight = WeightFormat::kFp8E4m3,
-       .activation = ActivationFormat::kFp8Static},
+       .activation = ActivationFormat::kFp8Static,
+       .group_size = kPerTensor},
+      {.name = "fp8_pc_pt",
+       .remark = "FP8 weights per output channel, activations per token when they run",
+       .weight = WeightFormat::kFp8E4m3,
+       .activation = ActivationFormat::kFp8Dynamic,
+       .stack = {.gptq = true}},
+      {.name = "fp8_block",
+       .remark = "FP8 weights in blocks of 128 x 128, activations in 1 x 128 when they run",
+       .weight = WeightFormat::kFp8E4m3,
+       .activation = ActivationFormat::kFp8Block,
+       .stack = {.gptq = true},
+       .group_size = kFp8BlockSize,
+       .block_rows = kFp8BlockSize},
       {.name = "int8_sq",
        .remark = "INT8 SmoothQuant: weights per output channel, activations static (or dynamic)",
        .weight = WeightFormat::kInt8,
@@ -25,6 +38,33 @@ const std::vector<QFormat>& qformat_table() {
       {.name = "int4_wo",
        .remark = "INT4 weights in groups, plain round to nearest",
        .weight = WeightFormat::kInt4},
+      {.name = "w4a8_awq",
+       .remark = "INT4 weights as int4_awq, FP8 activations with one static scale a tensor",
+       .weight = WeightFormat::kInt4,
+       .activation = ActivationFormat::kFp8Static,
+       .stack = {.scaling = ScalingMethod::kAwq, .search_clip = true, .gptq = true}},
+      {.name = "nvfp4",
+       .remark = "NVFP4 weights and activations: E2M1, an E4M3 scale for each 16",
+       .weight = WeightFormat::kNvfp4,
+       .activation = ActivationFormat::kNvfp4,
+       .stack = {.search_clip = true, .gptq = true},
+       .group_size = kNvfp4Group},
+      {.name = "nvfp4_wo",
+       .remark = "NVFP4 weights only",
+       .weight = WeightFormat::kNvfp4,
+       .stack = {.search_clip = true, .gptq = true},
+       .group_size = kNvfp4Group},
+      {.name = "mxfp4",
+       .remark = "MXFP4 weights and activations: E2M1, a power of two for each 32",
+       .weight = WeightFormat::kMxfp4,
+       .activation = ActivationFormat::kMxfp4,
+       .stack = {.search_clip = true, .gptq = true},
+       .group_size = kMxfp4Group},
+      {.name = "mxfp4_wo",
+       .remark = "MXFP4 weights only",
+       .weight = WeightFormat::kMxfp4,
+       .stack = {.search_clip = true, .gptq = true},
+       .group_size = kMxfp4Group},
       {.name = "full_prec",
        .remark = "Not quantized; for 2:4 sparsity alone, or as a copy to compare with",
        .quantized = false},
@@ -46,18 +86,32 @@ AlgorithmStack find_stack(const std::string& algo, const QFormat& format) {
     const char* name;
     AlgorithmStack stack;
   };
-  static const std::vector<Named> int4 = {
-      {"awq", {.scaling = ScalingMethod::kAwq, .search_clip = true}},
-      {"gptq", {.search_clip = true, .gptq = true}},
-  };
-  static const std::vector<Named> int8 = {
-      {"smoothquant", {.scaling = ScalingMethod::kSmoothQuant}},
-  };
-  static const std::vector<Named> none;
-  const bool scaled = format.stack.scaling != ScalingMethod::kNone;
-  const std::vector<Named>& own = !scaled                                ? none
-                                  : format.weight == WeightFormat::kInt4 ? int4
-                                                                         : int8;
+  const AlgorithmStack clip = {.search_clip = true};
+  std::vector<Named> own;
+  switch (format.weight) {
+    case WeightFormat::kInt4:
+      own = {{"awq", {.scaling = ScalingMethod::kAwq, .search_clip = true}},
+             {"gptq", {.search_clip = true, .gptq = true}},
+             {"clip", clip}};
+      break;
+    case WeightFormat::kInt8:
+      if (format.activation != ActivationFormat::kBf16) {
+        own = {{"smoothquant", {.scaling = ScalingMethod::kSmoothQuant}},
+               {"smoothquant+gptq", {.scaling = ScalingMethod::kSmoothQuant, .gptq = true}}};
+      }
+      own.push_back({"gptq", {.gptq = true}});
+      own.push_back({"clip", clip});
+      break;
+    case WeightFormat::kNvfp4:
+    case WeightFormat::kMxfp4:
+      own = {{"gptq", {.search_clip = true, .gptq = true}}, {"clip", clip}};
+      break;
+    case WeightFormat::kFp8E4m3:
+      own = {{"gptq", {.gptq = true}}};
+      break;
+    case WeightFormat::kBf16:
+      break;
+  }
   if (algo == "auto") return format.stack;
   if (algo == "rtn") return {};
   std::string known = "auto, rtn";
@@ -67,6 +121,26 @@ AlgorithmStack find_stack(const std::string& algo, const QFormat& format) {
   }
   throw Error(ErrorCode::kUsage, "algo \"" + algo + "\" does not go with qformat " + format.name +
                                      "; expected " + known);
+}
+
+GridSpec grid_spec(const QFormat& format, const QuantizeOptions& options) {
+  GridSpec spec{.format = format.weight,
+                .group_size = format.group_size,
+                .symmetric = true,
+                .block_rows = format.block_rows};
+  if (format.weight == WeightFormat::kInt4) {
+    spec.group_size = options.awq_block_size == 0 ? kPerChannel : options.awq_block_size;
+    spec.symmetric = options.symmetric;
+  }
+  return spec;
+}
+
+ActivationFormat input_activation(const QFormat& format, const QuantizeOptions& options) {
+  const bool dynamic = options.dynamic_activations;
+  if (format.activation == ActivationFormat::kInt8Static && dynamic) {
+    return ActivationFormat::kInt8Dynamic;
+  }
+  return format.activation;
 }
 
 SparsityMethod find_sparsity(const std::string& name) {

@@ -59,6 +59,10 @@ class BlockSearch {
     std::vector<ValueRange> range(static_cast<size_t>(rows_));
     for (size_t row = 0; row < range.size(); ++row) range[row] = value_range(row_of(weight_, row));
 
+    if (is_fp4(spec_.format)) {
+      sweep_scales(range);
+      return best_;
+    }
     if (spec_.symmetric) {
       for (int step = 0; step <= kRatioSteps; ++step) {
         const float ratio = 1.0F - kRatioStep * static_cast<float>(step);
@@ -81,6 +85,23 @@ class BlockSearch {
   std::span<const float> row_of(const std::vector<float>& matrix, size_t row) const {
     const auto columns = static_cast<size_t>(columns_);
     return {matrix.data() + row * columns, columns};
+  }
+
+  /// The scales of FP4 are few: all that can be best. Rows with fewer of them try their last again.
+  void sweep_scales(const std::vector<ValueRange>& range) {
+    std::vector<std::vector<float>> scales(range.size());
+    size_t most = 0;
+    for (size_t row = 0; row < range.size(); ++row) {
+      const float absmax = std::max(-range[row].lowest, range[row].highest);
+      scales[row] = fp4_scales(spec_.format, spec_.global_scale, absmax);
+      most = std::max(most, scales[row].size());
+    }
+    for (size_t i = 0; i < most; ++i) {
+      for (size_t row = 0; row < range.size(); ++row) {
+        candidate_[row].scale = scales[row][std::min(i, scales[row].size() - 1)];
+      }
+      try_candidates();
+    }
   }
 
   /// Both bounds together, then the lower one, then the upper one.
@@ -260,6 +281,7 @@ WeightGrid search_clip(std::span<const float> weight, int64_t out_features, int6
     grid.scale[0] = search_tensor(kept, out_features, diagonal, spec, pool);
     return grid;
   }
+  if (spec.block_rows > 1) return grid;  // Blocks of rows keep their absmax.
   const int64_t length = run_length(spec.group_size, in_features);
   const bool use_diagonal = length > kFullGramColumns || gram_stride(gram, in_features) == 0;
   for_row_blocks(out_features, pool, [&](int64_t begin, int64_t end) {
@@ -272,9 +294,7 @@ WeightGrid search_clip(std::span<const float> weight, int64_t out_features, int6
       const std::span<const RunScale> found = search.run();
       for (int64_t row = begin; row < end; ++row) {
         const RunScale& run = found[static_cast<size_t>(row - begin)];
-        const size_t index = grid.scale_index(row, first);
-        grid.scale[index] = run.scale;
-        if (!spec.symmetric) grid.zero_point[index] = run.zero_point;
+        set_run_scale(grid, grid.scale_index(row, first), run);
       }
     }
   });

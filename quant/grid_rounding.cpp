@@ -48,6 +48,7 @@ RunScale scale_for_range(WeightFormat format, bool symmetric, const ValueRange& 
   if (symmetric) {
     const float steps = format == WeightFormat::kFp8E4m3 ? kE4m3Max
                         : format == WeightFormat::kInt8  ? 127.0F
+                        : is_fp4(format)                 ? kE2m1Max
                                                          : 7.0F;
     return {std::max(absmax / steps, kSmallest), 0};
   }
@@ -55,6 +56,33 @@ RunScale scale_for_range(WeightFormat format, bool symmetric, const ValueRange& 
   const float scale = std::max(range.highest / 15.0F - range.lowest / 15.0F, kSmallest);
   const float zero_point = std::nearbyint(std::clamp(-range.lowest / scale, 0.0F, 15.0F));
   return {scale, static_cast<uint8_t>(zero_point)};
+}
+
+float stored_scale(WeightFormat format, float global_scale, float wanted) {
+  if (format == WeightFormat::kNvfp4) return nvfp4_scale(wanted / global_scale) * global_scale;
+  if (format != WeightFormat::kMxfp4) return wanted;
+  int exponent = 0;
+  const float mantissa = std::frexp(wanted, &exponent);  // 0.5 … 1
+  // E8M0 holds 2^-127, but its reciprocal and its products would leave the normal numbers.
+  return std::ldexp(1.0F, std::clamp(mantissa > 0.5F ? exponent : exponent - 1, -120, 120));
+}
+
+std::vector<float> fp4_scales(WeightFormat format, float global_scale, float absmax) {
+  std::vector<float> scales;
+  const float highest = stored_scale(format, global_scale, absmax / 4.0F);
+  const float lowest = absmax / 12.0F;
+  if (!(absmax > 0)) return {stored_scale(format, global_scale, global_scale)};
+  if (format == WeightFormat::kMxfp4) {
+    for (float scale = highest; scale >= lowest; scale *= 0.5F) scales.push_back(scale);
+    return scales;
+  }
+  // E4M3 codes of positive values count upwards with the value.
+  for (uint8_t code = f32_to_e4m3(highest / global_scale); code > 0; --code) {
+    const float scale = e4m3_to_f32(code) * global_scale;
+    if (scale < lowest && !scales.empty()) break;
+    scales.push_back(scale);
+  }
+  return scales;
 }
 
 void round_units(WeightFormat format, bool symmetric, const RunScale& run,
@@ -65,6 +93,10 @@ void round_units(WeightFormat format, bool symmetric, const RunScale& run,
   float* out = units.data();
   if (format == WeightFormat::kFp8E4m3) {
     for (size_t i = 0; i < count; ++i) out[i] = e4m3_unit(in[i] * inverse);
+    return;
+  }
+  if (is_fp4(format)) {
+    for (size_t i = 0; i < count; ++i) out[i] = round_to_e2m1(in[i] * inverse);
     return;
   }
   const UnitBounds bounds = unit_bounds(format, symmetric, run.zero_point);
@@ -80,6 +112,10 @@ void round_values(WeightFormat format, bool symmetric, const RunScale& run,
   float* out = values.data();
   if (format == WeightFormat::kFp8E4m3) {
     for (size_t i = 0; i < count; ++i) out[i] = e4m3_unit(in[i] * inverse) * scale;
+    return;
+  }
+  if (is_fp4(format)) {
+    for (size_t i = 0; i < count; ++i) out[i] = round_to_e2m1(in[i] * inverse) * scale;
     return;
   }
   const UnitBounds bounds = unit_bounds(format, symmetric, run.zero_point);
@@ -98,6 +134,12 @@ void round_codes(WeightFormat format, bool symmetric, const RunScale& run,
     }
     return;
   }
+  if (is_fp4(format)) {
+    for (size_t i = 0; i < count; ++i) {
+      out[i] = static_cast<int8_t>(f32_to_e2m1(in[i] * inverse));
+    }
+    return;
+  }
   const UnitBounds bounds = unit_bounds(format, symmetric, run.zero_point);
   const int32_t zero_point = run.zero_point;
   for (size_t i = 0; i < count; ++i) {
@@ -108,6 +150,7 @@ void round_codes(WeightFormat format, bool symmetric, const RunScale& run,
 
 int8_t unit_code(WeightFormat format, uint8_t zero_point, float unit) {
   if (format == WeightFormat::kFp8E4m3) return static_cast<int8_t>(f32_to_e4m3(unit));
+  if (is_fp4(format)) return static_cast<int8_t>(f32_to_e2m1(unit));
   return static_cast<int8_t>(static_cast<int32_t>(unit) + zero_point);
 }
 

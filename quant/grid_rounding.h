@@ -1,12 +1,13 @@
 // Rounding runs of weights that share one scale: the inner loops of every search.
 //
-// A weight is `unit × scale`, where unit is an integer (the code less its zero point) or an E4M3
-// value: unit = round_half_even(clamp(w × (1 / scale), lowest, highest)). Plain loops that the
-// compiler vectorises. REQUIRES: finite weights.
+// A weight is `unit × scale`, where unit is an integer (the code less its zero point), an E4M3 or
+// an E2M1 value: unit = round_half_even(clamp(w × (1 / scale), lowest, highest)). Plain loops that
+// the compiler vectorises. REQUIRES: finite weights.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "quant/weight_grid.h"
 
@@ -27,10 +28,20 @@ struct RunScale {
   uint8_t zero_point = 0;
 };
 
-/// The scale that maps `range` onto the codes of the format: absmax / 7, 127 or 448, or
+/// The scale that maps `range` onto the codes of the format: absmax / 7, 127, 448 or 6, or
 /// (highest − lowest) / 15 with the zero point of `lowest`. Scale 1 for an empty range, and never
-/// so small that 1 / scale overflows.
+/// so small that 1 / scale overflows. For the FP4 formats it is still to be made one of theirs,
+/// with stored_scale().
 RunScale scale_for_range(WeightFormat format, bool symmetric, const ValueRange& range);
+
+/// The scale that the format can store for `wanted`: for NVFP4 the nearest E4M3 value times
+/// `global_scale`, for MXFP4 the next power of two, so that nothing is clipped; others as wanted.
+float stored_scale(WeightFormat format, float global_scale, float wanted);
+
+/// Scales of an FP4 block that are worth trying, descending, all of them stored_scale()s: those
+/// that map `absmax` to 4 … 12. NVFP4: the sweep over E4M3 values, which has "four over six" in it;
+/// MXFP4: two or three powers of two.
+std::vector<float> fp4_scales(WeightFormat format, float global_scale, float absmax);
 
 /// Units of a run. `units` may be `weights`.
 void round_units(WeightFormat format, bool symmetric, const RunScale& run,
@@ -50,6 +61,11 @@ int8_t unit_code(WeightFormat format, uint8_t zero_point, float unit);
 /// Columns of a row that share a scale: the group size, or the whole row.
 inline int64_t run_length(int64_t group_size, int64_t in_features) {
   return group_size > 0 ? group_size : in_features;
+}
+
+inline void set_run_scale(WeightGrid& grid, size_t index, const RunScale& run) {
+  grid.scale[index] = run.scale;
+  if (!grid.symmetric) grid.zero_point[index] = run.zero_point;
 }
 
 inline RunScale run_scale(const WeightGrid& grid, size_t index) {

@@ -44,7 +44,7 @@ struct Segment {
 double decide(const Segment& segment) {
   UnitBounds bounds;
   float inverse = 0;
-  const bool is_float = segment.format == WeightFormat::kFp8E4m3;
+  const UnitKind kind = unit_kind(segment.format);
   if (segment.run != nullptr) {
     bounds = unit_bounds(segment.format, segment.symmetric, segment.run->zero_point);
     inverse = 1.0F / segment.run->scale;
@@ -56,7 +56,7 @@ double decide(const Segment& segment) {
     float value = kept ? weight : 0.0F;
     if (segment.run != nullptr) {
       const float scaled = value * inverse;
-      const float unit = is_float ? e4m3_unit(scaled) : integer_unit(scaled, bounds);
+      const float unit = round_unit(kind, scaled, bounds);
       value = unit * segment.run->scale;
       if (segment.codes != nullptr) {
         segment.codes[i] = unit_code(segment.format, segment.run->zero_point, unit);
@@ -72,6 +72,11 @@ double decide(const Segment& segment) {
     for (int64_t j = i + 1; j < segment.reach; ++j) rest[j] -= error * upper[j];
   }
   return sum;
+}
+
+/// Whether scales are fitted when their group is reached: blocks of several rows are given.
+bool fits_groups(const std::optional<WeightGrid>& grid) {
+  return grid && grid->group_size > 0 && grid->block_rows == 1;
 }
 
 /// One block of rows on its way through the columns.
@@ -130,7 +135,7 @@ class RowBlock {
 
   void run_row(int64_t row, int64_t first, int64_t end, float* errors) {
     if (!problem_.order.empty()) return run_row_in_order(row, first, end, errors);
-    const bool grouped = solution_.grid && solution_.grid->group_size > 0;
+    const bool grouped = fits_groups(solution_.grid);
     const int64_t group_size = grouped ? solution_.grid->group_size : end - first;
     // Decisions fall on every fourth column (mask) and on every group (scale).
     const int64_t step = problem_.choose_mask ? 4 : group_size;
@@ -218,10 +223,8 @@ class RowBlock {
     double best_error = std::numeric_limits<double>::infinity();
     for (int trial = -1; trial <= kRatioSteps; ++trial) {
       const float ratio = 1.0F - kRatioStep * static_cast<float>(trial);
-      const RunScale run = trial < 0
-                               ? fitted
-                               : scale_for_range(grid.format, grid.symmetric,
-                                                 {range.lowest * ratio, range.highest * ratio});
+      const RunScale run =
+          trial < 0 ? fitted : fit_range(grid, {range.lowest * ratio, range.highest * ratio});
       trial_weight_.assign(weight_at(row, column), weight_at(row, column) + count);
       Segment segment = segment_at(row, column, count, count);
       segment.weight = trial_weight_.data();
@@ -234,8 +237,7 @@ class RowBlock {
         best = run;
       }
     }
-    grid.scale[index] = best.scale;
-    if (!grid.symmetric) grid.zero_point[index] = best.zero_point;
+    set_run_scale(grid, index, best);
   }
 
   const ObsProblem& problem_;
@@ -284,7 +286,7 @@ void check_problem(const ObsProblem& problem) {
 
 /// About kColumnBlock columns that split neither four columns of a mask nor a group.
 int64_t column_block(const ObsProblem& problem) {
-  const bool grouped = problem.grid && problem.grid->group_size > 0 && problem.order.empty();
+  const bool grouped = problem.order.empty() && fits_groups(problem.grid);
   const int64_t group = grouped ? problem.grid->group_size : 1;
   const int64_t unit = problem.choose_mask ? std::lcm(group, int64_t{4}) : group;
   const int64_t block = unit * std::max<int64_t>(1, kColumnBlock / unit);

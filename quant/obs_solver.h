@@ -43,8 +43,9 @@ struct ObsProblem {
   bool choose_mask = false;
   std::span<const uint8_t> keep;  ///< [out, in] given mask, or empty.
 
-  /// Round to a grid on the way. kPerTensor and kPerChannel scales are taken from `grid` as given;
-  /// group scales are fitted to the updated weights when the group is reached.
+  /// Round to a grid on the way. kPerTensor and kPerChannel scales and those of blocks of several
+  /// rows are taken from `grid` as given; group scales are fitted to the updated weights when the
+  /// group is reached.
   std::optional<WeightGrid> grid;
   /// The columns of weight, mask and factor are in another order than those of the grid: column j
   /// is the grid's order[j]. Group scales are then taken as given, too. Empty: they are in order.

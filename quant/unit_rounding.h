@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/fp4_rounding.h"
 #include "quant/weight_grid.h"
 
 namespace pare {
@@ -51,6 +52,19 @@ inline float e4m3_unit(float scaled) {
   const float small = (std::bit_cast<float>(magnitude) + kE4m3Shift) - kE4m3Shift;
   const int32_t result = magnitude < kSmallestNormal ? std::bit_cast<int32_t>(small) : normal;
   return std::bit_cast<float>(result | sign);
+}
+
+/// Which of the roundings above a format takes.
+enum class UnitKind : uint8_t { kInteger, kE4m3, kE2m1 };
+
+inline UnitKind unit_kind(WeightFormat format) {
+  if (format == WeightFormat::kFp8E4m3) return UnitKind::kE4m3;
+  return is_fp4(format) ? UnitKind::kE2m1 : UnitKind::kInteger;
+}
+
+inline float round_unit(UnitKind kind, float scaled, const UnitBounds& bounds) {
+  if (kind == UnitKind::kInteger) return integer_unit(scaled, bounds);
+  return kind == UnitKind::kE4m3 ? e4m3_unit(scaled) : round_to_e2m1(scaled);
 }
 
 }  // namespace pare

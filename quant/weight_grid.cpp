@@ -23,7 +23,11 @@ void check_grid_shape(std::span<const float> weight, int64_t out_features, int64
   if (!spec.symmetric && spec.group_size == kPerTensor) {
     throw Error(ErrorCode::kUsage, "zero points need a scale per channel or per group");
   }
-  if (spec.group_size < kPerTensor || out_features < 0 || in_features <= 0 ||
+  if (!spec.symmetric && spec.block_rows != 1) {
+    throw Error(ErrorCode::kUsage, "zero points need groups of one row");
+  }
+  if (spec.group_size < kPerTensor || spec.block_rows < 1 ||
+      (spec.block_rows > 1 && spec.group_size <= 0) || out_features < 0 || in_features <= 0 ||
       weight.size() != static_cast<size_t>(out_features) * static_cast<size_t>(in_features)) {
     throw Error(ErrorCode::kInternal, "weight grid: shape [" + std::to_string(out_features) + ", " +
                                           std::to_string(in_features) + "] with group size " +
@@ -56,14 +60,20 @@ GridValue round_to_grid(const WeightGrid& grid, int64_t row, int64_t column,
 
 void fit_group_absmax(WeightGrid& grid, int64_t row, int64_t group, std::span<const float> values) {
   const int64_t column = group * run_length(grid.group_size, grid.in_features);
-  const size_t index = grid.scale_index(row, column);
-  const RunScale run = scale_for_range(grid.format, grid.symmetric, value_range(values));
-  grid.scale[index] = run.scale;
-  if (!grid.symmetric) grid.zero_point[index] = run.zero_point;
+  set_run_scale(grid, grid.scale_index(row, column), fit_range(grid, value_range(values)));
 }
 
-WeightGrid absmax_grid(std::span<const float> weight, int64_t out_features, int64_t in_features,
-                       const GridSpec& spec) {
+RunScale fit_range(const WeightGrid& grid, const ValueRange& range) {
+  RunScale run = scale_for_range(grid.format, grid.symmetric, range);
+  if (is_fp4(grid.format)) {
+    const bool empty = range.lowest == 0 && range.highest == 0;
+    run.scale = stored_scale(grid.format, grid.global_scale, empty ? grid.global_scale : run.scale);
+  }
+  return run;
+}
+
+WeightGrid empty_grid(std::span<const float> weight, int64_t out_features, int64_t in_features,
+                      const GridSpec& spec) {
   check_grid_shape(weight, out_features, in_features, spec);
   WeightGrid grid;
   grid.format = spec.format;
@@ -71,22 +81,35 @@ WeightGrid absmax_grid(std::span<const float> weight, int64_t out_features, int6
   grid.in_features = in_features;
   grid.group_size = spec.group_size;
   grid.symmetric = spec.symmetric;
+  grid.block_rows = spec.block_rows;
+  grid.global_scale = spec.global_scale;
+  const int64_t scale_rows =
+      spec.group_size == kPerTensor ? 1 : (out_features + spec.block_rows - 1) / spec.block_rows;
+  grid.scale.assign(static_cast<size_t>(scale_rows * grid.groups()), 1.0F);
+  if (!spec.symmetric) grid.zero_point.assign(grid.scale.size(), 0);
+  return grid;
+}
+
+WeightGrid absmax_grid(std::span<const float> weight, int64_t out_features, int64_t in_features,
+                       const GridSpec& spec) {
+  WeightGrid grid = empty_grid(weight, out_features, in_features, spec);
   if (spec.group_size == kPerTensor) {
-    grid.scale.assign(1, 1.0F);
     fit_group_absmax(grid, 0, 0, weight);
     return grid;
   }
-  const auto scales = static_cast<size_t>(out_features * grid.groups());
-  grid.scale.assign(scales, 1.0F);
-  if (!spec.symmetric) grid.zero_point.assign(scales, 0);
   const int64_t length = run_length(spec.group_size, in_features);
-  for (int64_t row = 0; row < out_features; ++row) {
+  for (int64_t first = 0; first < out_features; first += spec.block_rows) {
     for (int64_t group = 0; group < grid.groups(); ++group) {
       const int64_t column = group * length;
       const int64_t count = std::min(length, in_features - column);
-      fit_group_absmax(grid, row, group,
-                       weight.subspan(static_cast<size_t>(row * in_features + column),
-                                      static_cast<size_t>(count)));
+      ValueRange range;
+      for (int64_t row = first; row < std::min(first + spec.block_rows, out_features); ++row) {
+        const ValueRange of_row = value_range(weight.subspan(
+            static_cast<size_t>(row * in_features + column), static_cast<size_t>(count)));
+        range.lowest = std::min(range.lowest, of_row.lowest);
+        range.highest = std::max(range.highest, of_row.highest);
+      }
+      set_run_scale(grid, grid.scale_index(first, column), fit_range(grid, range));
     }
   }
   return grid;

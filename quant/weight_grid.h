@@ -13,13 +13,18 @@
 
 namespace pare {
 
+struct ValueRange;
+struct RunScale;
+
 struct WeightGrid {
   WeightFormat format = WeightFormat::kInt4;
   int64_t out_features = 0;
   int64_t in_features = 0;
   int64_t group_size = kPerChannel;  ///< As CompressedWeight::group_size.
+  int64_t block_rows = 1;            ///< As CompressedWeight::block_rows.
   bool symmetric = true;
-  std::vector<float> scale;         ///< [1], [out] or [out, groups]; positive and finite.
+  float global_scale = 1;    ///< NVFP4: all scales are E4M3 values times this.
+  std::vector<float> scale;  ///< [1], [out] or [blocks of rows, groups]; positive and finite.
   std::vector<uint8_t> zero_point;  ///< [out, groups] when not symmetric.
 
   int64_t groups() const noexcept {
@@ -28,7 +33,7 @@ struct WeightGrid {
   size_t scale_index(int64_t row, int64_t column) const noexcept {
     if (group_size == kPerTensor) return 0;
     if (group_size == kPerChannel) return static_cast<size_t>(row);
-    return static_cast<size_t>(row * groups() + column / group_size);
+    return static_cast<size_t>(row / block_rows * groups() + column / group_size);
   }
 };
 
@@ -37,6 +42,8 @@ struct GridSpec {
   WeightFormat format = WeightFormat::kInt4;
   int64_t group_size = kPerChannel;
   bool symmetric = true;
+  int64_t block_rows = 1;
+  float global_scale = 1;
 };
 
 /// The code of one value, as CompressedWeight stores it in one byte, and its dequantized value.
@@ -47,9 +54,17 @@ struct GridValue {
 GridValue round_to_grid(const WeightGrid& grid, int64_t row, int64_t column, float weight) noexcept;
 
 /// Sets scale (and zero point) of group `group` of row `row` from the largest magnitude
-/// (symmetric: absmax / 7, 127 or 448) or the range including zero (asymmetric: (max − min) / 15)
-/// of `values`. An all-zero group gets scale 1.
+/// (symmetric: absmax / 7, 127, 448 or 6) or the range including zero (asymmetric: (max − min) /
+/// 15) of `values`. An all-zero group gets scale 1.
 void fit_group_absmax(WeightGrid& grid, int64_t row, int64_t group, std::span<const float> values);
+
+/// The scale of `range` in this grid: scale_for_range(), as the format stores it.
+RunScale fit_range(const WeightGrid& grid, const ValueRange& range);
+
+/// A grid with all scales 1. Throws Error(kUsage) for zero points where there are none, and
+/// Error(kInternal) for a shape that does not fit.
+WeightGrid empty_grid(std::span<const float> weight, int64_t out_features, int64_t in_features,
+                      const GridSpec& spec);
 
 /// Plain absmax grid of `weight` [out, in]. kPerTensor takes the absmax over the whole weight.
 WeightGrid absmax_grid(std::span<const float> weight, int64_t out_features, int64_t in_features,

@@ -98,11 +98,13 @@ TaskRows& rows_of(const TaskReport& task, std::vector<TaskRows>& tasks) {
 }
 
 std::string format_label(const std::string& qformat) {
-  if (qformat == "bf16" || qformat == "full_prec") return "BF16";
-  if (qformat == "fp8") return "FP8";
-  if (qformat == "int8_sq") return "INT8-SQ";
-  if (qformat == "int4_awq") return "INT4-AWQ";
-  return short_name(qformat);
+  static const std::map<std::string, std::string> known = {
+      {"bf16", "BF16"},           {"full_prec", "BF16"},    {"fp8", "FP8"},
+      {"fp8_pc_pt", "FP8-PC-PT"}, {"fp8_block", "FP8-128"}, {"int8_sq", "INT8-SQ"},
+      {"int4_awq", "INT4-AWQ"},   {"w4a8_awq", "W4A8-AWQ"}, {"nvfp4", "NVFP4"},
+      {"nvfp4_wo", "NVFP4-WO"},   {"mxfp4", "MXFP4"},       {"mxfp4_wo", "MXFP4-WO"}};
+  const auto found = known.find(qformat);
+  return found == known.end() ? short_name(qformat) : found->second;
 }
 
 std::string sparsity_label(const std::string& sparsity) {

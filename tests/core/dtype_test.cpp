@@ -2,8 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <random>
+#include <vector>
+
+#include "core/fp4_rounding.h"
 
 namespace pare {
 namespace {
@@ -71,6 +76,48 @@ TEST(E4m3, NearestNeighbourWithTiesToEven) {
     EXPECT_EQ(f32_to_e4m3(std::nextafter(middle, 1e9F)), code + 1);
     EXPECT_EQ(f32_to_e4m3(middle), code % 2 == 0 ? code : code + 1);
   }
+}
+
+// OCP Microscaling Formats 1.0, table of E2M1 values.
+TEST(E2m1, CodesAndTies) {
+  const std::vector<float> values = {0, 0.5F, 1, 1.5F, 2, 3, 4, 6};
+  for (uint8_t code = 0; code < 16; ++code) {
+    const float value = e2m1_to_f32(code);
+    EXPECT_EQ(value, (code & 8) != 0 ? -values[code & 7] : values[code & 7]);
+    EXPECT_EQ(f32_to_e2m1(value), code == 8 ? 0 : code) << "−0 is stored as 0";
+  }
+  // Halfway between two codes the even one is taken.
+  for (uint8_t code = 0; code < 7; ++code) {
+    const float middle = (values[code] + values[code + 1U]) / 2;
+    const uint8_t even = code % 2 == 0 ? code : code + 1;
+    EXPECT_EQ(f32_to_e2m1(middle), even);
+    EXPECT_EQ(f32_to_e2m1(std::nextafter(middle, 0.0F)), code);
+    EXPECT_EQ(f32_to_e2m1(std::nextafter(middle, 9.0F)), code + 1);
+  }
+  EXPECT_EQ(f32_to_e2m1(1e30F), 7);
+  EXPECT_EQ(f32_to_e2m1(-std::numeric_limits<float>::infinity()), 15);
+  EXPECT_EQ(f32_to_e2m1(std::nanf("")), 0);
+}
+
+TEST(E2m1, TheRoundingForLoopsIsTheSame) {
+  std::mt19937 random(31);
+  std::uniform_real_distribution<float> wide(-8, 8);
+  for (int i = 0; i < 100000; ++i) {
+    // Multiples of 1/16 hit every tie.
+    const float value = i % 2 == 0 ? wide(random) : static_cast<float>(random() % 257) / 16 - 8;
+    EXPECT_EQ(std::bit_cast<uint32_t>(round_to_e2m1(value)),
+              std::bit_cast<uint32_t>(e2m1_to_f32(f32_to_e2m1(value))))
+        << value;
+  }
+}
+
+TEST(E8m0, PowersOfTwo) {
+  for (int bits = 0; bits < 255; ++bits) {
+    const auto byte = static_cast<uint8_t>(bits);
+    EXPECT_EQ(e8m0_to_f32(byte), std::ldexp(1.0F, bits - 127));
+    EXPECT_EQ(f32_to_e8m0(e8m0_to_f32(byte)), byte);
+  }
+  EXPECT_TRUE(std::isnan(e8m0_to_f32(255)));
 }
 
 }  // namespace

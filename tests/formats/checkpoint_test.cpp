@@ -18,11 +18,13 @@ void expect_equal(const CompressedWeight& found, const CompressedWeight& expecte
   EXPECT_EQ(found.out_features, expected.out_features);
   EXPECT_EQ(found.in_features, expected.in_features);
   EXPECT_EQ(found.group_size, expected.group_size);
+  EXPECT_EQ(found.block_rows, expected.block_rows);
   EXPECT_EQ(found.symmetric, expected.symmetric);
   EXPECT_EQ(found.sparse, expected.sparse);
   EXPECT_EQ(found.codes, expected.codes);
   EXPECT_EQ(found.mask_index, expected.mask_index);
   EXPECT_EQ(found.scale, expected.scale);
+  EXPECT_EQ(found.global_scale, expected.global_scale);
   EXPECT_EQ(found.zero_point, expected.zero_point);
   EXPECT_EQ(found.input_scale, expected.input_scale);
   EXPECT_EQ(found.pre_quant_scale, expected.pre_quant_scale);
@@ -31,8 +33,10 @@ void expect_equal(const CompressedWeight& found, const CompressedWeight& expecte
 int64_t part_bytes(const CompressedWeight& weight) {
   const bool is_static = weight.input_scale != 0;
   return static_cast<int64_t>(weight.codes.size() + weight.mask_index.size() +
-                              4 * weight.scale.size() + weight.zero_point.size() +
-                              4 * weight.pre_quant_scale.size() + (is_static ? 4 : 0));
+                              (is_fp4(weight.format) ? 1 : 4) * weight.scale.size() +
+                              (weight.format == WeightFormat::kNvfp4 ? 4 : 0) +
+                              weight.zero_point.size() + 4 * weight.pre_quant_scale.size() +
+                              (is_static ? 4 : 0));
 }
 
 void write_all(const std::string& path, unsigned seed) {
@@ -278,6 +282,29 @@ TEST(Checkpoint, WriterRefusesWhatReadersWould) {
   weight.scale[0] = -1;
   expect_error([&] { writer.write_compressed("m.weight", weight); }, ErrorCode::kInputMalformed,
                {"m.weight", "weight_scale"});
+  // FP4 has scales that one byte holds, in groups of its own size.
+  const auto refuse = [&](WeightFormat format, const auto& change, const char* what) {
+    auto fp4 = random_weight(random, format, 2, 64,
+                             format == WeightFormat::kNvfp4 ? kNvfp4Group : kMxfp4Group, true,
+                             false, ActivationFormat::kBf16, false);
+    change(fp4);
+    expect_error([&] { writer.write_compressed("m.weight", fp4); }, ErrorCode::kInputMalformed,
+                 {"m.weight", what});
+  };
+  for (const WeightFormat format : {WeightFormat::kNvfp4, WeightFormat::kMxfp4}) {
+    refuse(
+        format, [](CompressedWeight& w) { w.scale[1] = 1.03F; }, "1.03");
+    refuse(
+        format, [](CompressedWeight& w) { w.scale[1] = 0; }, "weight_scale");
+    refuse(
+        format, [](CompressedWeight& w) { w.group_size = 8; }, "group size 8");
+  }
+  refuse(
+      WeightFormat::kNvfp4, [](CompressedWeight& w) { w.global_scale = 0; }, "global_scale");
+  refuse(
+      WeightFormat::kMxfp4, [](CompressedWeight& w) { w.global_scale = 2; }, "nvfp4");
+  refuse(
+      WeightFormat::kMxfp4, [](CompressedWeight& w) { w.block_rows = 2; }, "weight_scale");
   writer.finish();
   EXPECT_EQ(open_checkpoint(folder / "a.h5")->names(), std::vector<std::string>{"a"});
   expect_error([&] { writer.finish(); }, ErrorCode::kInternal, {"finish"});

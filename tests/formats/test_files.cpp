@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 
+#include "core/dtype.h"
 #include "formats/safetensors_writer.h"
 
 namespace pare::test {
@@ -104,6 +106,7 @@ CompressedWeight random_weight(std::mt19937& random, WeightFormat format, int64_
   weight.group_size = group_size;
   weight.symmetric = symmetric;
   weight.sparse = sparse;
+  if (activation == ActivationFormat::kFp8Block) weight.block_rows = 4;
   std::uniform_real_distribution<float> positive(0.001F, 3.0F);
   weight.codes.resize(static_cast<size_t>(out * weight.row_bytes()));
   for (uint8_t& code : weight.codes) {
@@ -116,14 +119,19 @@ CompressedWeight random_weight(std::mt19937& random, WeightFormat format, int64_
       if ((weight.codes[i] & 0x7fU) == 0x7fU) weight.codes[i] = 0x3f;
     }
   }
-  if (format == WeightFormat::kInt4 && weight.stored_columns() % 2 == 1) {
+  if (packs_nibbles(format) && weight.stored_columns() % 2 == 1) {
     for (int64_t row = 1; row <= out; ++row) {
       weight.codes[static_cast<size_t>(row * weight.row_bytes() - 1)] &= 0x0fU;
     }
   }
   if (format != WeightFormat::kBf16) {
-    weight.scale.resize(group_size == kPerTensor ? 1 : static_cast<size_t>(out * weight.groups()));
-    for (float& scale : weight.scale) scale = positive(random);
+    weight.scale.resize(static_cast<size_t>(weight.scale_rows() * weight.groups()));
+    for (float& scale : weight.scale) {
+      scale = positive(random);
+      if (format == WeightFormat::kNvfp4) scale = e4m3_to_f32(f32_to_e4m3(scale + 0.01F));
+      if (format == WeightFormat::kMxfp4) scale = std::ldexp(1.0F, std::ilogb(scale) * 12);
+    }
+    if (format == WeightFormat::kNvfp4) weight.global_scale = positive(random);
     if (!symmetric) {
       weight.zero_point.resize(weight.scale.size());
       for (uint8_t& zero : weight.zero_point) zero = static_cast<uint8_t>(random() & 15U);
@@ -141,7 +149,7 @@ CompressedWeight random_weight(std::mt19937& random, WeightFormat format, int64_
       }
     }
   }
-  if (activation == ActivationFormat::kFp8Static || activation == ActivationFormat::kInt8Static) {
+  if (has_input_scale(activation)) {
     weight.input_scale = positive(random);
   }
   if (pre_quant_scale) {
@@ -172,6 +180,11 @@ std::vector<WeightCase> all_schemes(std::mt19937& random) {
     add("int4_channel", WeightFormat::kInt4, 4, 12, kPerChannel, true, A::kBf16, false);
     add("uint4_group", WeightFormat::kInt4, 6, 76, 32, false, A::kBf16, false);
     add("uint4_channel", WeightFormat::kInt4, 3, 20, kPerChannel, false, A::kBf16, true);
+    add("fp8_token", WeightFormat::kFp8E4m3, 7, 36, kPerChannel, true, A::kFp8Dynamic, false);
+    add("fp8_block", WeightFormat::kFp8E4m3, 10, 36, 16, true, A::kFp8Block, false);
+    add("nvfp4", WeightFormat::kNvfp4, 6, 76, kNvfp4Group, true, A::kNvfp4, true);
+    add("nvfp4_only", WeightFormat::kNvfp4, 6, 76, kNvfp4Group, true, A::kBf16, false);
+    add("mxfp4", WeightFormat::kMxfp4, 6, 76, kMxfp4Group, true, A::kMxfp4, false);
     if (!sparse) add("int4_odd", WeightFormat::kInt4, 3, 13, kPerChannel, true, A::kBf16, false);
   }
   return cases;

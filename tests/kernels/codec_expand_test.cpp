@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <random>
 #include <string>
 #include <vector>
@@ -103,6 +104,7 @@ struct WeightCase {
   int64_t group_size;
   bool symmetric;
   bool sparse;
+  int64_t block_rows = 1;
 };
 
 struct BuiltWeight {
@@ -121,6 +123,9 @@ BuiltWeight build(const WeightCase& kind) {
   weight.in_features = kind.columns;
   weight.group_size = kind.group_size;
   weight.symmetric = kind.symmetric;
+  weight.block_rows = kind.block_rows;
+  const bool nvfp4 = kind.format == WeightFormat::kNvfp4;
+  if (nvfp4) weight.global_scale = 0.0123F;
   const auto size = static_cast<size_t>(kind.rows * kind.columns);
   if (kind.sparse) built.keep = random_keep(size, generator);
   if (kind.format == WeightFormat::kBf16) {
@@ -134,6 +139,10 @@ BuiltWeight build(const WeightCase& kind) {
       case WeightFormat::kInt4:
         built.codes.push_back(static_cast<int8_t>(draw % 16 - (kind.symmetric ? 8 : 0)));
         break;
+      case WeightFormat::kNvfp4:
+      case WeightFormat::kMxfp4:
+        built.codes.push_back(static_cast<int8_t>(draw % 16));
+        break;
       case WeightFormat::kInt8:
         built.codes.push_back(static_cast<int8_t>(draw == 128 ? 0 : draw));
         break;
@@ -141,10 +150,14 @@ BuiltWeight build(const WeightCase& kind) {
         built.codes.push_back(static_cast<int8_t>((draw & 0x7f) == 0x7f ? 0x38 : draw));
     }
   }
-  const int64_t scales = kind.group_size == kPerTensor ? 1 : kind.rows * weight.groups();
+  const int64_t scales = weight.scale_rows() * weight.groups();
   std::uniform_real_distribution<float> scale(1e-3F, 0.3F);
   for (int64_t i = 0; i < scales; ++i) {
-    weight.scale.push_back(scale(generator));
+    const float drawn = scale(generator);
+    weight.scale.push_back(nvfp4 ? e4m3_to_f32(f32_to_e4m3(drawn))
+                           : kind.format == WeightFormat::kMxfp4
+                               ? std::ldexp(1.0F, std::ilogb(drawn))
+                               : drawn);
     if (!kind.symmetric) weight.zero_point.push_back(static_cast<uint8_t>(generator() % 16));
   }
   pack_codes(built.codes, built.keep, weight);
@@ -158,6 +171,9 @@ std::vector<WeightCase> all_cases() {
       cases.push_back({WeightFormat::kBf16, 3, columns, kPerTensor, true, sparse});
       cases.push_back({WeightFormat::kFp8E4m3, 3, columns, kPerTensor, true, sparse});
       cases.push_back({WeightFormat::kFp8E4m3, 3, columns, kPerChannel, true, sparse});
+      cases.push_back({WeightFormat::kFp8E4m3, 5, columns, 32, true, sparse, 2});
+      cases.push_back({WeightFormat::kNvfp4, 3, columns, kNvfp4Group, true, sparse});
+      cases.push_back({WeightFormat::kMxfp4, 3, columns, kMxfp4Group, true, sparse});
       cases.push_back({WeightFormat::kInt8, 3, columns, kPerTensor, true, sparse});
       cases.push_back({WeightFormat::kInt8, 3, columns, kPerChannel, true, sparse});
       for (const bool symmetric : {false, true}) {
@@ -170,6 +186,8 @@ std::vector<WeightCase> all_cases() {
   for (const int64_t columns : {1, 5, 33, 1025}) {
     cases.push_back({WeightFormat::kInt4, 2, columns, 128, false, false});
     cases.push_back({WeightFormat::kInt4, 2, columns, kPerChannel, true, false});
+    cases.push_back({WeightFormat::kNvfp4, 2, columns, kNvfp4Group, true, false});
+    cases.push_back({WeightFormat::kMxfp4, 2, columns, kMxfp4Group, true, false});
     cases.push_back({WeightFormat::kFp8E4m3, 2, columns, kPerTensor, true, false});
     cases.push_back({WeightFormat::kBf16, 2, columns, kPerTensor, true, false});
   }
@@ -239,15 +257,60 @@ TEST(Weights, PackedCodesComeBack) {
       const auto row = static_cast<int64_t>(i) / kind.columns;
       const auto column = static_cast<int64_t>(i) % kind.columns;
       const int64_t group = kind.group_size > 0 ? column / kind.group_size : 0;
-      const auto index =
-          static_cast<size_t>(kind.group_size == kPerTensor ? 0 : row * weight.groups() + group);
+      const size_t index = weight.scale_index(row, group);
       const int zero_point = kind.symmetric ? 0 : weight.zero_point[index];
-      const float code = kind.format == WeightFormat::kFp8E4m3
-                             ? e4m3_to_f32(static_cast<uint8_t>(built.codes[i]))
-                             : static_cast<float>(built.codes[i] - zero_point);
+      const auto bits = static_cast<uint8_t>(built.codes[i]);
+      const float code = kind.format == WeightFormat::kFp8E4m3 ? e4m3_to_f32(bits)
+                         : is_fp4(kind.format)                 ? e2m1_to_f32(bits)
+                                               : static_cast<float>(built.codes[i] - zero_point);
       const bool kept = built.keep.empty() || built.keep[i] != 0;
-      ASSERT_EQ(found[i], kept ? code * weight.scale[index] : 0.0F) << i;
+      ASSERT_EQ(found[i], kept ? code * (weight.scale[index] * weight.global_scale) : 0.0F) << i;
     }
+  }
+}
+
+TEST(Inputs, RoundToFp4AsTheReferenceDoes) {
+  for_each_target([] {
+    std::mt19937 generator(kSeed);
+    std::normal_distribution<float> normal;
+    for (const size_t count : {1U, 16U, 31U, 32U, 100U, 1000U}) {
+      std::vector<uint16_t> values(count);
+      for (size_t i = 0; i < count; ++i) {
+        const float size = std::ldexp(1.0F, static_cast<int>(generator() % 30) - 20);
+        values[i] = f32_to_bf16(i / 16 % 3 == 1 ? 0.0F : size * normal(generator));
+      }
+      values[0] = f32_to_bf16(2000.0F);  // beyond what the global scale below holds
+      for (const float scale : {0.001F, 0.11F, 3.0F}) {
+        std::vector<uint16_t> found = values;
+        std::vector<uint16_t> expected = values;
+        round_to_nvfp4_bf16(found, scale);
+        reference::round_to_nvfp4_bf16(expected, scale);
+        ASSERT_EQ(found, expected) << count << " values, scale " << scale << ", seed " << kSeed;
+      }
+      std::vector<uint16_t> found = values;
+      std::vector<uint16_t> expected = values;
+      round_to_mxfp4_bf16(found);
+      reference::round_to_mxfp4_bf16(expected);
+      ASSERT_EQ(found, expected) << count << " values, seed " << kSeed;
+    }
+  });
+}
+
+TEST(Inputs, MxBlocksOfEveryExponent) {
+  for (int exponent = -126; exponent < 128; ++exponent) {
+    std::vector<uint16_t> values = {f32_to_bf16(std::ldexp(1.75F, exponent)),
+                                    f32_to_bf16(std::ldexp(-1.0F, exponent)),
+                                    f32_to_bf16(std::ldexp(0.25F, exponent))};
+    std::vector<uint16_t> expected = values;
+    round_to_mxfp4_bf16(values);
+    reference::round_to_mxfp4_bf16(expected);
+    EXPECT_EQ(values, expected) << exponent;
+    // Mapped to 7, 4 and 1: the first saturates at 6.
+    if (exponent < -124) continue;
+    EXPECT_EQ(bf16_to_f32(values[0]), std::ldexp(1.5F, exponent));
+    EXPECT_EQ(bf16_to_f32(values[1]), std::ldexp(-1.0F, exponent));
+    EXPECT_EQ(bf16_to_f32(values[2]),
+              exponent > -124 ? std::ldexp(0.25F, exponent) : bf16_to_f32(expected[2]));
   }
 }
 
