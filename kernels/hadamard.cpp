@@ -177,7 +177,17 @@ void HadamardRotation::multiply_base(std::span<float> values, int64_t count) con
     std::fill(result.begin(), result.end(), 0.0F);
     for (int64_t j = 0; j < order_; ++j) {
       float* sum = result.data() + j * count;
-      for (int64_t i = 0; i < order_; ++i) {
+      int64_t i = 0;
+      // Four rows at once: each sum is loaded and stored a fourth as often.
+      for (; i + 4 <= order_; i += 4) {
+        const float* b = base_.data() + i * order_ + j;
+        const float* row = block + i * count;
+        for (int64_t v = 0; v < count; ++v) {
+          sum[v] += (b[0] * row[v] + b[order_] * row[v + count]) +
+                    (b[2 * order_] * row[v + 2 * count] + b[3 * order_] * row[v + 3 * count]);
+        }
+      }
+      for (; i < order_; ++i) {
         const float factor = base_[static_cast<size_t>(i * order_ + j)];
         const float* row = block + i * count;
         for (int64_t v = 0; v < count; ++v) sum[v] += factor * row[v];
