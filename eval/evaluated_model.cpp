@@ -77,14 +77,23 @@ void require_unscaled(const EvaluatedModel& model, const std::string& path,
                       const std::string& adapter) {
   const Json recipe = recipe_of(model);
   const std::string qformat = text_or(recipe, "qformat", "");
-  if (qformat != "int8_sq" && qformat != "int4_awq" && qformat != "w4a8_awq") return;
-  throw Error(ErrorCode::kInputMalformed, path + ": its " + qformat +
-                                              " moved scales between layers, which the adapter " +
-                                              adapter + " does not know; quantize with --lora " +
-                                              adapter + " --lora-mode beside instead");
+  const bool rotated = rotation_of(model) != "none";
+  if (!rotated && qformat != "int8_sq" && qformat != "int4_awq" && qformat != "w4a8_awq") return;
+  throw Error(ErrorCode::kInputMalformed,
+              path + ": its " +
+                  (rotated ? "weights are rotated" : qformat + " moved scales between layers") +
+                  ", which the adapter " + adapter + " does not know; quantize with --lora " +
+                  adapter + " --lora-mode beside instead");
 }
 
 }  // namespace
+
+std::string rotation_of(const EvaluatedModel& model) {
+  const Json recipe = recipe_of(model);
+  const std::string kind = text_or(recipe, "rotate", "none");
+  if (kind == "none") return kind;
+  return kind + ", seed " + recipe.value("rotate_seed", Json(0)).dump();
+}
 
 EvaluatedModel open_model(const std::string& path, const std::string& adapter) {
   EvaluatedModel model;

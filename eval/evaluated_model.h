@@ -33,6 +33,10 @@ EvaluatedModel open_model(const std::string& path, const std::string& adapter = 
 /// "models/base/" → "base", "out/base-int4.h5" → "base-int4".
 std::string model_name(const std::string& path);
 
+/// How the quantizer rotated the model's residual stream, from its recipe: "residual, seed 0";
+/// "none".
+std::string rotation_of(const EvaluatedModel& model);
+
 /// What a report calls weights that are not compressed: "bf16", "fp16", "fp32".
 std::string dense_qformat(DType dtype);
 

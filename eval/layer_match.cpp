@@ -53,6 +53,15 @@ void require_same_layers(const EvaluatedModel& baseline, const EvaluatedModel& c
   const bool same =
       a.hidden_size == b.hidden_size && a.vocab_size == b.vocab_size &&
       std::equal(a.blocks.begin(), a.blocks.end(), b.blocks.begin(), b.blocks.end(), same_ops);
+  const std::string rotation = rotation_of(candidate);
+  if (same && rotation != rotation_of(baseline)) {
+    throw Error(ErrorCode::kInputMalformed,
+                candidate.source->path() + ": its residual stream is rotated (" + rotation +
+                    "), that of the baseline " + baseline.source->path() + " is not (" +
+                    rotation_of(baseline) +
+                    "), so that no linear of one fits into the other; take as baseline a "
+                    "checkpoint of --qformat full_prec with the same rotation");
+  }
   if (same) return;
   throw Error(ErrorCode::kInputMalformed,
               candidate.source->path() + ": has " + std::to_string(b.blocks.size()) +

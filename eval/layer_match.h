@@ -12,7 +12,8 @@
 
 namespace pare {
 
-/// Throws Error(kInputMalformed), naming both models, unless they have the same linears.
+/// Throws Error(kInputMalformed), naming both models, unless they have the same linears and their
+/// residual streams are rotated alike.
 void require_same_layers(const EvaluatedModel& baseline, const EvaluatedModel& candidate);
 
 /// By index into BlockGraph::ops, whether a linear is stored in both models densely, as the same

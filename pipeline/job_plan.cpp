@@ -44,6 +44,9 @@ void check_options(const QuantizeOptions& options) {
   require(options.threads >= 0, "threads must not be negative");
   require(options.moe_calib == "routed" || options.moe_calib == "all",
           "moe_calib is \"" + options.moe_calib + "\"; expected routed or all");
+  require(options.rotate == "none" || options.rotate == "residual" ||
+              options.rotate == "residual+heads",
+          "rotate is \"" + options.rotate + "\"; expected none, residual or residual+heads");
   require(!options.resume || !options.work_dir.empty(), "resume needs a work_dir");
 }
 
@@ -205,6 +208,8 @@ std::vector<std::string> options_without_effect(const JobPlan& plan) {
   check("dynamic_activations", options.dynamic_activations, int8_activations, "int8_sq");
   check("gptaq_alpha", options.gptaq_alpha > 0, plan.needs_original || options.gptaq_alpha == 0,
         "made to make up for its input");
+  check("rotate_seed", options.rotate_seed != usual.rotate_seed, options.rotate != "none",
+        "rotated");
   check("sparsegpt_damping", options.sparsegpt_damping != usual.sparsegpt_damping, plan.needs_gram,
         "solved on a Gram matrix");
   return warnings;
@@ -218,6 +223,8 @@ std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
       {"qformat", options.qformat},
       {"sparsity", options.sparsity},
       {"algo", options.algo},
+      {"rotate", options.rotate},
+      {"rotate_seed", options.rotate_seed},
       {"awq_block_size", options.awq_block_size},
       {"symmetric", options.symmetric},
       {"clip", options.clip},

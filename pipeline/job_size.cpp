@@ -72,6 +72,8 @@ int64_t compressing_bytes(const JobPlan& plan, const BlockGraph& block, int64_t 
   // Where a group is split, each further part has a Gram matrix of its own.
   if (plan.needs_gram) bytes += widest * widest * (8 + 4 + 4 + 8 + 8) + split;
   if (plan.needs_original) bytes += widest * widest * (8 + 4);
+  // What is rotated is held in FP32 until the block is done, the largest twice while it is rotated.
+  if (plan.options.rotate != "none") bytes += weights * 4 + biggest * 4;
   if (!options.calibration.empty()) {
     const int64_t batch = batch_windows(options, threads);
     // Experts see blocks of rows, whatever the windows' length.

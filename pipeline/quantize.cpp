@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "calib/pair_source.h"
 #include "calib/token_check.h"
@@ -20,6 +21,7 @@
 #include "model/block_parameters.h"
 #include "model/model_files.h"
 #include "model/position_limit.h"
+#include "model/rotate_model.h"
 #include "pare/error.h"
 #include "pare/version.h"
 #include "pipeline/compress_model.h"
@@ -44,12 +46,15 @@ LoraUse lora_use(const QuantizeOptions& options) {
 class Job {
  public:
   Job(const QuantizeOptions& options, const Callbacks& callbacks)
-      : model_(open_model_files(options.model, options.lora, lora_use(options))),
+      : original_(open_model_files(options.model, options.lora, lora_use(options))),
+        model_(original_),
         source_(model_.source),
         graph_(model_.graph),
         plan_(make_plan(options, graph_)),
         pool_(static_cast<size_t>(options.threads)),
-        meter_(callbacks, 1) {}
+        meter_(callbacks, 1) {
+    rotate();
+  }
 
   QuantizeReport run() {
     check_before();
@@ -84,6 +89,28 @@ class Job {
  private:
   bool calibrated() const { return !plan_.options.calibration.empty(); }
 
+  // From here on the job is on the rotated model, but for what is said of the one that was given.
+  void rotate() {
+    const QuantizeOptions& options = plan_.options;
+    report_.rotation.kind = options.rotate;
+    if (options.rotate == "none") return;
+    std::set<std::string> quantized;
+    for (const auto& [name, linear] : plan_.linears) {
+      if (linear.changes()) quantized.insert(name + ".weight");
+    }
+    RotatedModel rotated = rotate_model(
+        original_, {.heads = options.rotate == "residual+heads", .seed = options.rotate_seed},
+        quantized);
+    report_.rotation.matrix = rotated.description;
+    report_.rotation.untied_head_bytes = rotated.untied_bytes;
+    const int64_t left = rotated.attentions - rotated.rotated_attentions;
+    if (left > 0) {
+      warn("the values of " + std::to_string(left) + " of " + std::to_string(rotated.attentions) +
+           " attentions cannot be rotated head by head and stay as they are");
+    }
+    model_ = std::move(rotated.model);
+  }
+
   void warn(const std::string& message) {
     report_.warnings.push_back(message);
     meter_.warn(message);
@@ -114,7 +141,8 @@ class Job {
                       std::to_string(options.max_memory) +
                       "; raise --max-memory, or use fewer or shorter calibration windows");
     }
-    times_.timed("check", [&] { check_source_finite(graph_, *source_, pool_, meter_); });
+    times_.timed("check",
+                 [&] { check_source_finite(original_.graph, *original_.source, pool_, meter_); });
     meter_.check_cancelled();
   }
 
@@ -186,7 +214,7 @@ class Job {
     header.config_json = source_->config_json();
     header.recipe_json = recipe_json(plan_, text_sha256_, windows_.ids_sha256);
     header.calibration_sha256 = windows_.ids_sha256;
-    header.source_sha256 = source_->sha256();
+    header.source_sha256 = original_.source->sha256();
     header.text_files = source_->text_files();
     return header;
   }
@@ -195,7 +223,7 @@ class Job {
     return nlohmann::json{
         {"schema", "pare.job/1"},
         {"pare", version()},  // Another version may compute otherwise.
-        {"source_sha256", source_->sha256()},
+        {"source_sha256", original_.source->sha256()},
         {"recipe", recipe_json(plan_, text_sha256_, windows_.ids_sha256)},
     }
         .dump(2);
@@ -259,7 +287,8 @@ class Job {
   }
 
   Clock::time_point start_ = Clock::now();
-  ModelFiles model_;
+  const ModelFiles original_;
+  ModelFiles model_;  // rotated, or the original
   const std::shared_ptr<const WeightSource>& source_;
   const ModelGraph& graph_;
   JobPlan plan_;

@@ -45,6 +45,8 @@ const std::map<std::string, Setter>& setters() {
       {"qformat", set(&QuantizeOptions::qformat)},
       {"sparsity", set(&QuantizeOptions::sparsity)},
       {"algo", set(&QuantizeOptions::algo)},
+      {"rotate", set(&QuantizeOptions::rotate)},
+      {"rotate_seed", set(&QuantizeOptions::rotate_seed)},
       {"calib", set(&QuantizeOptions::calibration)},
       {"calib_size", set(&QuantizeOptions::calibration_size)},
       {"calib_seqlen", set(&QuantizeOptions::calibration_seqlen)},

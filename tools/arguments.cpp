@@ -262,13 +262,8 @@ uint64_t parse_unsigned(std::string_view text, std::string_view option) {
 }
 
 void check_choice(const std::string& value, const std::vector<std::string>& known,
-                  std::string_view option, const std::vector<std::string>& later) {
+                  std::string_view option) {
   if (std::find(known.begin(), known.end(), value) != known.end()) return;
-  if (std::find(later.begin(), later.end(), value) != later.end()) {
-    throw Error(ErrorCode::kUsage,
-                fmt::format("{} {} is not supported yet in this version, which has {}", option,
-                            value, fmt::join(known, ", ")));
-  }
   const std::string guess = nearest(value, known);
   throw Error(ErrorCode::kUsage,
               fmt::format("{}: expected one of {}, found \"{}\"{}", option, fmt::join(known, ", "),

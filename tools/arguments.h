@@ -43,10 +43,9 @@ double parse_number(std::string_view text, std::string_view option);
 /// A whole number from 0 to 2^64 − 1 that fills all of `text`.
 uint64_t parse_unsigned(std::string_view text, std::string_view option);
 
-/// Throws unless `value` is in `known`; suggests the nearest. One of `later` is part of the
-/// interface but not of this version, and the message says so.
+/// Throws Error(kUsage) unless `value` is in `known`; suggests the nearest.
 void check_choice(const std::string& value, const std::vector<std::string>& known,
-                  std::string_view option, const std::vector<std::string>& later = {});
+                  std::string_view option);
 
 /// Parts of "a,b,c"; empty ones are dropped.
 std::vector<std::string> split_list(std::string_view text);

@@ -32,6 +32,7 @@ struct Command {
   std::string export_formats;
   std::string max_memory;
   std::string seed = "0";
+  std::string rotate_seed = "0";
   std::string progress = "auto";
   std::vector<std::string> overrides;
   bool json = false;
@@ -77,6 +78,12 @@ void describe_scheme(CLI::App& app, Command& command) {
   add("--sparsegpt-damping", options.sparsegpt_damping, "SHARE",
       "SparseGPT: share of the mean diagonal that is added to the Gram matrix")
       ->default_str("0.01");
+  add("--rotate", options.rotate, "WHAT",
+      "residual: a Hadamard matrix spreads the residual stream's outliers over all channels, "
+      "folded "
+      "into the weights; residual+heads: also attention's values, head by head; none")
+      ->capture_default_str();
+  add("--rotate-seed", command.rotate_seed, "S", "Signs of that matrix")->capture_default_str();
   add("--exclude", options.exclude, "REGEX", "Keep matching linears in BF16; may be repeated")
       ->allow_extra_args(false);
   add("--override", command.overrides, "REGEX=QFORMAT",
@@ -174,10 +181,9 @@ void resolve(Command& command) {
   QuantizeOptions& options = command.options;
   std::vector<std::string> known;
   for (const auto& [name, text] : qformats()) known.push_back(name);
-  const std::vector<std::string> later = {"fp8_pc_pt", "fp8_block", "int4_gptq",
-                                          "w4a8_awq",  "nvfp4",     "mxfp4"};
-  check_choice(options.qformat, known, "--qformat", later);
+  check_choice(options.qformat, known, "--qformat");
   check_choice(options.lora_mode, {"merge", "beside"}, "--lora-mode");
+  check_choice(options.rotate, {"none", "residual", "residual+heads"}, "--rotate");
   check_choice(options.moe_calib, {"routed", "all"}, "--moe-calib");
   check_choice(options.sparsity, {"none", "magnitude", "wanda", "sparsegpt", "admm"}, "--sparsity");
   check_choice(command.kv_cache_dtype, {"none", "fp8", "int8"}, "--kv_cache_dtype");
@@ -213,9 +219,10 @@ void resolve(Command& command) {
                   fmt::format("--override: expected REGEX=QFORMAT, found \"{}\"", text));
     }
     options.overrides.emplace_back(text.substr(0, equals), text.substr(equals + 1));
-    check_choice(options.overrides.back().second, known, "--override", later);
+    check_choice(options.overrides.back().second, known, "--override");
   }
   options.seed = parse_unsigned(command.seed, "--seed");
+  options.rotate_seed = parse_unsigned(command.rotate_seed, "--rotate-seed");
   if (!command.max_memory.empty()) {
     options.max_memory = parse_size(command.max_memory, "--max-memory");
   }

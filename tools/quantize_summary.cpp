@@ -101,6 +101,13 @@ std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions
   table.add(
       {"Weights", fmt::format("{} ({} bytes), {:.3f} bits per weight", format_bytes(report.bytes),
                               format_count(report.bytes), report.bits_per_weight)});
+  if (report.rotation.kind != "none") {
+    table.add({"Rotation", fmt::format("{}, {}", report.rotation.kind, report.rotation.matrix)});
+    if (report.rotation.untied_head_bytes > 0) {
+      table.add({"Own head", fmt::format("{}, apart from the embedding now",
+                                         format_bytes(report.rotation.untied_head_bytes))});
+    }
+  }
   if (report.file_bytes > 0) {
     table.add({"File", fmt::format("{} ({} bytes)", format_bytes(report.file_bytes),
                                    format_count(report.file_bytes))});

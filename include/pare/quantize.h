@@ -34,6 +34,12 @@ struct QuantizeOptions {
   /// the format; rtn; awq or gptq for INT4; smoothquant for INT8.
   std::string algo = "auto";
 
+  /// Before anything else the residual stream is rotated by a randomized Hadamard matrix, which
+  /// spreads its outliers over all channels: none; residual; residual+heads, the values of
+  /// attention head by head as well (QuaRot's part that is folded into the weights).
+  std::string rotate = "none";
+  uint64_t rotate_seed = 0;  ///< Of the matrix's signs.
+
   std::string calibration;           ///< .txt, .jsonl with "text" or "input_ids", or token ids.
   int64_t calibration_size = 128;    ///< Windows.
   int64_t calibration_seqlen = 512;  ///< Tokens a window.
@@ -94,6 +100,15 @@ struct ExpertReport {
   int64_t added = 0;   ///< Others of its layer, because those were too few, or all were asked for.
 };
 
+/// What a rotation is and costs.
+struct RotationReport {
+  std::string kind = "none";  ///< QuantizeOptions::rotate
+  std::string matrix;         ///< "width 640 as 32 x 20, Paley"
+  /// Of the head that was the embedding before and is a tensor of its own now, as stored; they are
+  /// among QuantizeReport::bytes, its parameters among those that bits_per_weight divides by.
+  int64_t untied_head_bytes = 0;
+};
+
 struct QuantizeReport {
   std::string output;
   std::string sha256;
@@ -105,6 +120,7 @@ struct QuantizeReport {
   int64_t planned_memory_bytes = 0;  ///< What the options and the largest layer need.
   int64_t calibration_tokens = 0;
   std::string calibration_sha256;
+  RotationReport rotation;
   std::vector<LayerReport> layers;
   std::vector<ExpertReport> experts;
   std::vector<std::string> warnings;

@@ -40,6 +40,8 @@ const Names kQuantizeOptions = {
     "--smooth-strength",
     "--dynamic-activations",
     "--sparsegpt-damping",
+    "--rotate",
+    "--rotate-seed",
     "--exclude",
     "--override",
     "--recipe",

@@ -45,12 +45,6 @@ TEST_F(Usage, WhatThisVersionCannotDoIsRefusedByName) {
   expect_failure(arguments({"--export", "awq"}), 2, {"--export awq", "not supported"});
   expect_failure(arguments({"--tp_size", "2"}), 2, {"--tp_size", "not supported"});
   expect_failure(arguments({"--dtype", "float16"}), 2, {"--dtype", "float16", "bfloat16"});
-  for (const char* name : {"fp8_pc_pt", "fp8_block", "int4_gptq", "w4a8_awq", "nvfp4", "mxfp4"}) {
-    expect_failure(arguments({"--qformat", name}), 2,
-                   {std::string("--qformat ") + name, "not supported yet in this version"});
-    expect_failure(arguments({"--override", std::string("mlp=") + name}), 2,
-                   {std::string("--override ") + name, "not supported yet in this version"});
-  }
   EXPECT_THAT(
       run_program(kAccuracyEval, {"--baseline", model_, "--text", kText, "--tasks", "perplexty"})
           .err,

@@ -43,6 +43,23 @@ TEST_F(Memory, TwiceTheLayersTakeTheSameMemory) {
   }
 }
 
+// Tensors are rotated when they are asked for, and forgotten with their layer.
+TEST_F(Memory, ARotatedModelIsHeldALayerAtATime) {
+  int64_t peak[2] = {};
+  for (const int64_t layers : {4, 8}) {
+    write_deep(layers);
+    QuantizeOptions options = job("out.h5", "int4_awq");
+    options.rotate = "residual+heads";
+    options.force = true;
+    options.threads = 1;
+    int64_t& found = peak[layers / 8];
+    found = peak_of([&] { quantize(options, {}); });
+    EXPECT_GE(planned(options), found) << layers << " layers";
+  }
+  EXPECT_LT(static_cast<double>(peak[1]), 1.1 * static_cast<double>(peak[0]))
+      << peak[0] << " and " << peak[1] << " bytes";
+}
+
 TEST_F(Memory, ThePlanCoversPruningWithUpdates) {
   write_deep(2);
   for (const char* qformat : {"full_prec", "int4_awq"}) {
