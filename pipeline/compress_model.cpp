@@ -17,7 +17,7 @@ namespace {
 class ModelCompression {
  public:
   ModelCompression(const CompressionJob& job, QuantizeReport& report) : job_(job), report_(report) {
-    if (!job.plan.options.calibration.empty()) {
+    if (!job.plan.options.calibration.empty() && job.saved == nullptr) {
       calibration_.emplace(job.graph, job.source, job.windows, job.plan, job.pool, job.meter);
     }
   }
@@ -69,12 +69,14 @@ class ModelCompression {
     const bool finished = is_finished(1 + experts);
     const bool watches = calibration_ && !finished;
     std::map<int, InputStatistics> statistics;
+    if (job_.saved != nullptr && !finished) statistics = read_saved(block);
     if (watches) {
       job_.meter.phase("calibrate", layer_);
       statistics = job_.times.timed("calibrate", [&] {
         const BlockWeights original = load_block(block, job_.source, Precision::kBf16);
         return calibration_->observe(block, original, watched(block));
       });
+      keep_statistics(block, statistics, {});
     }
     if (calibration_ && finished && advances && job_.plan.needs_original) {
       calibration_->pass(block, load_block(block, job_.source, Precision::kBf16));
@@ -92,7 +94,7 @@ class ModelCompression {
     }
     const size_t first = report_.experts.size();
     for (int64_t expert = 0; expert < experts; ++expert) {
-      run_expert(block, expert, watches, advances);
+      run_expert(block, expert, !finished, advances);
     }
     warn_of_few_tokens(block, std::span(report_.experts).subspan(first));
     if (calibration_ && advances && experts > 0) {
@@ -108,13 +110,21 @@ class ModelCompression {
     const BlockGraph graph = expert_block(block, expert);
     std::map<int, InputStatistics> statistics;
     ExpertTokens tokens;
-    if (watches && !watched(graph).empty()) {
+    if (watches && job_.saved != nullptr) {
+      statistics = read_saved(graph);
+      for (const InputGroup& group : input_groups(graph)) {
+        if (statistics.contains(group.value)) {
+          tokens = job_.saved->expert_tokens(shared_name(graph, group));
+        }
+      }
+    } else if (watches && calibration_ && !watched(graph).empty()) {
       job_.meter.phase("calibrate", layer_ + ", expert " + std::to_string(expert + 1) + " of " +
                                         std::to_string(block.experts->count));
       statistics = job_.times.timed("calibrate", [&] {
         const BlockWeights original = load_block(graph, job_.source, Precision::kBf16);
         return calibration_->observe_expert(block, expert, original, watched(graph), tokens);
       });
+      keep_statistics(graph, statistics, tokens);
     }
     const CompressedBlock tensors = take_piece(graph, std::move(statistics), tokens);
     if (calibration_ && advances) {
@@ -125,13 +135,49 @@ class ModelCompression {
     ::malloc_trim(0);  // as after a layer: experts are many
   }
 
+  // Whether a job needs the input of these linears; one that saves it for others needs all.
+  bool is_used(const BlockGraph& block, const InputGroup& group) const {
+    return std::any_of(group.linears.begin(), group.linears.end(), [&](size_t op) {
+      return job_.plan.linear(block.full_name(block.ops[op])).changes() ||
+             (job_.saver != nullptr && !block.ops[op].linear.keep);
+    });
+  }
+
+  // The linear under whose name the statistics of a group are saved.
+  static std::string shared_name(const BlockGraph& block, const InputGroup& group) {
+    return block.full_name(block.ops[group.linears[0]]);
+  }
+
+  std::map<int, InputStatistics> read_saved(const BlockGraph& block) {
+    return job_.times.timed("calibrate", [&] {
+      std::map<int, InputStatistics> statistics;
+      for (const InputGroup& group : input_groups(block)) {
+        if (!is_used(block, group)) continue;
+        statistics[group.value] = job_.saved->read(shared_name(block, group), group.in_features);
+      }
+      return statistics;
+    });
+  }
+
+  // The same numbers whether they are saved or only might have been.
+  void keep_statistics(const BlockGraph& block, std::map<int, InputStatistics>& statistics,
+                       const ExpertTokens& tokens) {
+    if (!job_.plan.options.uncompressed_inputs) return;
+    for (auto& [value, found] : statistics) round_as_saved(found);
+    if (job_.saver == nullptr) return;
+    for (const InputGroup& group : input_groups(block)) {
+      const auto found = statistics.find(group.value);
+      if (found == statistics.end()) continue;
+      job_.times.timed(
+          "write", [&] { job_.saver->write(shared_name(block, group), found->second, tokens); });
+    }
+  }
+
   // Inputs of the linears that change.
   std::vector<WatchedValue> watched(const BlockGraph& block) const {
     std::vector<WatchedValue> values;
     for (const InputGroup& group : input_groups(block)) {
-      const bool used = std::any_of(group.linears.begin(), group.linears.end(), [&](size_t op) {
-        return job_.plan.linear(block.full_name(block.ops[op])).changes();
-      });
+      const bool used = is_used(block, group);
       if (used) values.push_back({group.value, group.in_features, job_.plan.needs_gram, 0});
     }
     return values;

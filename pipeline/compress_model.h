@@ -15,6 +15,7 @@
 #include "pare/quantize.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/phase_times.h"
+#include "pipeline/saved_statistics.h"
 #include "pipeline/work_folder.h"
 
 namespace pare {
@@ -27,6 +28,8 @@ struct CompressionJob {
   const TokenWindows& windows;  ///< Of the calibration; without it not used.
   const std::optional<WorkFolder>& work;
   CheckpointWriter& writer;
+  const SavedStatistics* saved;  ///< Instead of calibrating; or null.
+  StatisticsWriter* saver;       ///< Takes what calibration found; or null.
   ThreadPool& pool;
   ProgressMeter& meter;
   PhaseTimes& times;

@@ -47,6 +47,12 @@ void check_options(const QuantizeOptions& options) {
   require(options.rotate == "none" || options.rotate == "residual" ||
               options.rotate == "residual+heads",
           "rotate is \"" + options.rotate + "\"; expected none, residual or residual+heads");
+  require(options.save_stats.empty() || options.stats.empty(),
+          "save_stats and stats exclude each other: statistics from a file are saved already");
+  require(options.save_stats.empty() || !options.calibration.empty(),
+          "save_stats needs calibration text");
+  require(options.save_stats.empty() || !options.resume,
+          "save_stats cannot go on from a work_dir: finished layers are not calibrated again");
   require(!options.resume || !options.work_dir.empty(), "resume needs a work_dir");
 }
 
@@ -88,6 +94,9 @@ double gptaq_alpha(const QuantizeOptions& options, const LinearPlan& linear) {
 JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
   JobPlan plan;
   plan.options = apply_recipe_file(given);
+  if (!plan.options.stats.empty() || !plan.options.save_stats.empty()) {
+    plan.options.uncompressed_inputs = true;
+  }
   const QuantizeOptions& options = plan.options;
   check_options(options);
   const SparsityMethod sparsity = find_sparsity(options.sparsity);
@@ -170,9 +179,11 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
     throw Error(ErrorCode::kUsage,
                 "nothing to do: everything is excluded, no layer is quantized or pruned");
   }
-  if (plan.needs_calibration && options.calibration.empty()) {
+  if (!options.save_stats.empty()) plan.needs_gram = true;
+  if (plan.needs_calibration && options.calibration.empty() && options.stats.empty()) {
     throw Error(ErrorCode::kUsage, "qformat " + options.qformat + " with sparsity " +
-                                       options.sparsity + " needs calibration text: give --calib");
+                                       options.sparsity +
+                                       " needs calibration text: give --calib, or --stats");
   }
   return plan;
 }

@@ -27,6 +27,7 @@
 #include "pipeline/compress_model.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/phase_times.h"
+#include "pipeline/saved_statistics.h"
 #include "pipeline/source_check.h"
 #include "pipeline/work_folder.h"
 
@@ -59,6 +60,7 @@ class Job {
   QuantizeReport run() {
     check_before();
     read_calibration();
+    open_statistics();
     if (plan_.options.dry_run) {
       const QuantizeOptions& options = plan_.options;
       if (!options.work_dir.empty()) {
@@ -72,9 +74,12 @@ class Job {
       if (source_->contains(parameter.name)) write_other(writer, parameter.name);
     }
     const size_t pieces = compress_model(
-        {graph_, *source_, plan_, windows_, work, writer, pool_, meter_, times_}, report_);
+        {graph_, *source_, plan_, windows_, work, writer, saved_ ? &*saved_ : nullptr,
+         saver_ ? &*saver_ : nullptr, pool_, meter_, times_},
+        report_);
     for (const std::string& name : unused_) write_other(writer, name);
     meter_.phase("write", "sync and hash");
+    if (saver_) times_.timed("write", [&] { saver_->finish(); });
     const CheckpointFile file = times_.timed("write", [&] { return writer.finish(); });
     if (work) work->remove(pieces);
     report_.output = file.path;
@@ -235,6 +240,39 @@ class Job {
     return WorkFolder(options.work_dir, job_json(), options.resume);
   }
 
+  StatisticsOrigin statistics_origin() const {
+    const QuantizeOptions& options = plan_.options;
+    return {.source_sha256 = original_.source->sha256(),
+            .rotate = options.rotate,
+            .rotate_seed = options.rotate_seed,
+            .moe_calib = options.moe_calib,
+            .ids_sha256 = windows_.ids_sha256,
+            .text_sha256 = text_sha256_,
+            .calibration_size = options.calibration_size,
+            .calibration_seqlen = options.calibration_seqlen,
+            .seed = options.seed,
+            .tokens = report_.calibration_tokens};
+  }
+
+  // Statistics from a file stand for the text that they are of, in the recipe and the report.
+  void open_statistics() {
+    QuantizeOptions& options = plan_.options;
+    if (!options.save_stats.empty() && !options.dry_run) {
+      saver_.emplace(options.save_stats, make_header(), statistics_origin(), options.force);
+    }
+    if (options.stats.empty()) return;
+    saved_.emplace(options.stats);
+    saved_->check_model(options.model, statistics_origin());
+    const StatisticsOrigin& origin = saved_->origin();
+    options.calibration_size = origin.calibration_size;
+    options.calibration_seqlen = origin.calibration_seqlen;
+    options.seed = origin.seed;
+    text_sha256_ = origin.text_sha256;
+    windows_.ids_sha256 = origin.ids_sha256;
+    report_.calibration_tokens = origin.tokens;
+    report_.calibration_sha256 = origin.ids_sha256;
+  }
+
   void write_other(CheckpointWriter& writer, const std::string& name) {
     times_.timed("write", [&] { writer.write_dense(name, source_->dense(name)); });
     source_->release({name});
@@ -297,6 +335,8 @@ class Job {
   std::vector<std::string> unused_;
   TokenWindows windows_;
   std::string text_sha256_;
+  std::optional<SavedStatistics> saved_;
+  std::optional<StatisticsWriter> saver_;
   PhaseTimes times_;
   QuantizeReport report_;
 };
@@ -311,6 +351,42 @@ std::vector<std::pair<std::string, std::string>> qformats() {
 
 QuantizeReport quantize(const QuantizeOptions& options, const Callbacks& callbacks) {
   return Job(options, callbacks).run();
+}
+
+std::vector<QuantizeReport> quantize_each(const QuantizeOptions& options,
+                                          const std::vector<FormatOutput>& outputs,
+                                          const Callbacks& callbacks) {
+  namespace fs = std::filesystem;
+  // Removed however this ends.
+  struct Temporary {
+    std::string path;
+    ~Temporary() {
+      std::error_code ignored;
+      if (!path.empty()) fs::remove(path, ignored);
+    }
+  } temporary;
+  std::string statistics = options.stats.empty() ? options.save_stats : options.stats;
+  std::vector<QuantizeReport> reports;
+  for (const FormatOutput& one : outputs) {
+    QuantizeOptions job = options;
+    job.qformat = one.qformat;
+    job.output = one.output;
+    const bool shared = outputs.size() > 1 && !options.dry_run && !options.calibration.empty();
+    if (shared && statistics.empty()) {
+      temporary.path = one.output + ".pare-stats.h5";
+      statistics = temporary.path;
+    }
+    if (shared && reports.empty() && options.stats.empty()) {
+      job.save_stats = statistics;
+      if (!temporary.path.empty()) fs::remove(temporary.path);  // of a run that was killed
+    } else if (!statistics.empty()) {
+      job.save_stats.clear();
+      job.stats = statistics;
+    }
+    job.uncompressed_inputs = job.uncompressed_inputs || shared;
+    reports.push_back(quantize(job, callbacks));
+  }
+  return reports;
 }
 
 }  // namespace pare

@@ -60,6 +60,7 @@ const std::map<std::string, Setter>& setters() {
       {"gptaq_alpha", set(&QuantizeOptions::gptaq_alpha)},
       {"sparsegpt_damping", set(&QuantizeOptions::sparsegpt_damping)},
       {"uncompressed_inputs", set(&QuantizeOptions::uncompressed_inputs)},
+      {"stats", set(&QuantizeOptions::stats)},
       {"moe_calib", set(&QuantizeOptions::moe_calib)},
       {"parse_special", set(&QuantizeOptions::parse_special)},
       {"lora_mode", set(&QuantizeOptions::lora_mode)},

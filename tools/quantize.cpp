@@ -48,7 +48,9 @@ void describe_scheme(CLI::App& app, Command& command) {
   const auto add = [&](const char* name, auto& value, const char* type, const char* text) {
     return app.add_option(name, value, text)->type_name(type)->group("Scheme");
   };
-  add("--qformat", options.qformat, "NAME", "Number format; --list-qformats explains each")
+  add("--qformat", options.qformat, "NAME[,NAME]",
+      "Number format, --list-qformats explains each; several are calibrated once, and -o has "
+      "{qformat} in its name")
       ->capture_default_str();
   add("--sparsity", options.sparsity, "NAME",
       "2:4 sparsity, with any format: none, magnitude, wanda, sparsegpt, admm")
@@ -117,6 +119,9 @@ void describe_rest(CLI::App& app, Command& command) {
       ->capture_default_str();
   flag("--parse-special", options.parse_special,
        "Special tokens that the text spells, such as </s>, are special; without it they are text");
+  add("--save-stats", options.save_stats, "FILE.h5",
+      "Keep what calibration found, of the uncompressed model, for other formats");
+  add("--stats", options.stats, "FILE.h5", "Such a file, instead of calibrating again");
   add("--moe-calib", options.moe_calib, "WHICH",
       "Experts see the tokens that chose them (routed; more where those are too few), or all")
       ->capture_default_str();
@@ -176,12 +181,39 @@ std::vector<std::string> typed_keys(const CLI::App& app) {
   return keys;
 }
 
+/// Where the name of each format goes in -o.
+constexpr const char* kFormatPlace = "{qformat}";
+
+std::vector<FormatOutput> format_outputs(const QuantizeOptions& options) {
+  std::vector<FormatOutput> outputs;
+  for (const std::string& name : split_list(options.qformat)) {
+    std::string output = options.output;
+    const size_t place = output.find(kFormatPlace);
+    if (place != std::string::npos) {
+      output.replace(place, std::string_view(kFormatPlace).size(), name);
+    }
+    outputs.push_back({name, output});
+  }
+  return outputs;
+}
+
 /// Gives the strings of the command line their meaning and refuses what cannot be.
 void resolve(Command& command) {
   QuantizeOptions& options = command.options;
   std::vector<std::string> known;
   for (const auto& [name, text] : qformats()) known.push_back(name);
-  check_choice(options.qformat, known, "--qformat");
+  const std::vector<std::string> formats = split_list(options.qformat);
+  if (formats.empty()) check_choice(options.qformat, known, "--qformat");
+  for (const std::string& name : formats) check_choice(name, known, "--qformat");
+  if (formats.size() > 1 && options.output.find(kFormatPlace) == std::string::npos) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--qformat names {} formats: -o needs {} in its name, such as "
+                            "-o out-{}.h5",
+                            formats.size(), kFormatPlace, kFormatPlace));
+  }
+  if (formats.size() > 1 && options.resume) {
+    throw Error(ErrorCode::kUsage, "--resume goes on with one format; name that one alone");
+  }
   check_choice(options.lora_mode, {"merge", "beside"}, "--lora-mode");
   check_choice(options.rotate, {"none", "residual", "residual+heads"}, "--rotate");
   check_choice(options.moe_calib, {"routed", "all"}, "--moe-calib");
@@ -267,12 +299,14 @@ int64_t finished_layers(const std::string& folder) {
 }
 
 /// quantize(), whose interruption says what is left of the work.
-QuantizeReport run_job(const QuantizeOptions& options, const Callbacks& callbacks) {
+std::vector<QuantizeReport> run_job(const QuantizeOptions& options, const Callbacks& callbacks) {
   try {
-    return quantize(options, callbacks);
+    return quantize_each(options, format_outputs(options), callbacks);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kInterrupted) throw;
-    std::string message = "interrupted; no output was written";
+    std::string message = split_list(options.qformat).size() > 1
+                              ? "interrupted; formats that were not finished were not written"
+                              : "interrupted; no output was written";
     const int64_t kept = options.work_dir.empty() ? 0 : finished_layers(options.work_dir);
     if (kept > 0) {
       message += fmt::format(", {} finished layer{} kept in {}: go on with --resume", kept,
@@ -320,9 +354,15 @@ int run(std::vector<std::string> arguments) {
     ProgressView view("quantize", command.quiet ? ProgressMode::kNone : mode);
     Callbacks callbacks = view.callbacks();
     if (command.quiet) callbacks.on_warning = nullptr;
-    const QuantizeReport report = run_job(command.options, callbacks);
+    const std::vector<QuantizeReport> reports = run_job(command.options, callbacks);
     view.clear();
-    write_stdout(command.json ? to_json(report) + "\n" : quantize_summary(report, command.options));
+    std::string text;
+    for (const QuantizeReport& report : reports) {
+      const std::string one =
+          command.json ? to_json(report) + "\n" : quantize_summary(report, command.options);
+      text += (text.empty() || command.json ? "" : "\n") + one;
+    }
+    write_stdout(text);
   }
   return 0;
 }

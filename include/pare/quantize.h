@@ -58,6 +58,9 @@ struct QuantizeOptions {
   double gptaq_alpha = -1;
   double sparsegpt_damping = 0.01;   ///< Share of the mean Gram diagonal added to it.
   bool uncompressed_inputs = false;  ///< Calibrate each layer on the original model's activations.
+  std::string save_stats;  ///< File (or folder of shards) that keeps what calibration found, for
+                           ///< any other format; implies uncompressed_inputs.
+  std::string stats;       ///< Such a file, instead of calibrating; implies uncompressed_inputs.
   std::string moe_calib = "routed";  ///< Experts are calibrated on the tokens that chose them, or
                                      ///< on "all" of their layer.
   bool parse_special = false;        ///< Special tokens that the text spells are special, not text.
@@ -132,6 +135,20 @@ PARE_EXPORT std::vector<std::pair<std::string, std::string>> qformats();
 
 /// Throws pare::Error. Nothing appears under options.output unless the call succeeds.
 PARE_EXPORT QuantizeReport quantize(const QuantizeOptions& options, const Callbacks& callbacks);
+
+/// One of the outputs of quantize_each().
+struct FormatOutput {
+  std::string qformat;
+  std::string output;
+};
+
+/// The same model in several formats, calibrated once: options.qformat and options.output are those
+/// of each of `outputs`. Equal to quantize() with uncompressed_inputs for each, byte for byte. What
+/// calibration found goes to options.save_stats, or to a file beside the first output that is
+/// removed at the end. Throws as quantize(); outputs that were finished before stay.
+PARE_EXPORT std::vector<QuantizeReport> quantize_each(const QuantizeOptions& options,
+                                                      const std::vector<FormatOutput>& outputs,
+                                                      const Callbacks& callbacks);
 
 /// The report as JSON, schema "pare.quantize/1".
 PARE_EXPORT std::string to_json(const QuantizeReport& report);
