@@ -4,13 +4,12 @@
 #include <chrono>
 #include <cmath>
 
-#include "core/fp4_rounding.h"
 #include "formats/beside_source.h"
 #include "kernels/codec.h"
-#include "kernels/sgemm.h"
 #include "model/block_parameters.h"
 #include "pare/error.h"
 #include "pipeline/input_sharing.h"
+#include "pipeline/layer_quality.h"
 #include "quant/clip_search.h"
 #include "quant/gptaq.h"
 #include "quant/gptq.h"
@@ -27,8 +26,6 @@ namespace pare {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-constexpr float kInt8Max = 127.0F;
 
 // What the linears of a set need of their input, made once for all of them.
 struct SetContext {
@@ -51,6 +48,22 @@ double used_damping(const SetContext& context) {
   return std::max(context.factor.damping, context.ordered.factor.damping);
 }
 
+// The scale of an input from calibration, or 0 where there is none.
+float calibrated_input_scale(const QFormat& format, const SetContext& context) {
+  return input_scale_for(input_activation(format, context.plan.options),
+                         absmax(context.set.statistics.amax));
+}
+
+// The step of a static INT8 input, which is noisy enough for the best weight to differ from the
+// original one; 0 where that is left alone.
+double noise_step(const WorkingLinear& linear, const SetContext& context) {
+  const QuantizeOptions& options = context.plan.options;
+  if (linear.plan.stack.scaling != ScalingMethod::kSmoothQuant || !options.smooth) return 0;
+  const QFormat& format = *linear.plan.format;
+  if (input_activation(format, options) != ActivationFormat::kInt8Static) return 0;
+  return static_cast<double>(calibrated_input_scale(format, context));
+}
+
 SetContext make_context(const WorkingBlock& working, const SharingSet& set, const JobPlan& plan,
                         ThreadPool& pool) {
   SetContext context{set, plan, pool, {}, {}, {}, {}};
@@ -62,7 +75,14 @@ SetContext make_context(const WorkingBlock& working, const SharingSet& set, cons
     context.factor = factorize_inverse(set.statistics.gram, first.in_features,
                                        plan.options.sparsegpt_damping, first.name);
   } else if (first.plan.stack.gptq && !set.statistics.gram.empty()) {
-    context.ordered = factorize_by_activation(set.statistics.gram, first.in_features,
+    // Rounding of the input is noise that adds to every channel's energy.
+    const double step = noise_step(first, context);
+    std::vector<double> gram = set.statistics.gram;
+    const auto columns = static_cast<size_t>(first.in_features);
+    for (size_t i = 0; i < columns && step > 0; ++i) {
+      gram[i * (columns + 1)] += static_cast<double>(set.statistics.tokens) * step * step / 12;
+    }
+    context.ordered = factorize_by_activation(gram, first.in_features,
                                               plan.options.sparsegpt_damping, first.name);
   }
   if (first.plan.gptaq_alpha > 0 && !set.statistics.mismatch.empty()) {
@@ -72,21 +92,6 @@ SetContext make_context(const WorkingBlock& working, const SharingSet& set, cons
   return context;
 }
 
-// The scale of an input from calibration, or 0 where there is none.
-float calibrated_input_scale(const QFormat& format, const SetContext& context) {
-  const float amax = absmax(context.set.statistics.amax);
-  switch (input_activation(format, context.plan.options)) {
-    case ActivationFormat::kFp8Static:
-      return symmetric_scale(amax, kE4m3Max);
-    case ActivationFormat::kInt8Static:
-      return symmetric_scale(amax, kInt8Max);
-    case ActivationFormat::kNvfp4:
-      return symmetric_scale(amax, kE4m3Max * kE2m1Max);
-    default:
-      return 0;
-  }
-}
-
 // The weight that makes up for what compression did to the input.
 std::vector<float> matched_weight(const WorkingLinear& linear, const SetContext& context) {
   if (context.correction.empty()) return linear.weight;
@@ -94,16 +99,11 @@ std::vector<float> matched_weight(const WorkingLinear& linear, const SetContext&
                         context.pool);
 }
 
-// The weight that rounding should come close to: a static INT8 input is noisy enough for the best
-// weight to differ from the original one.
+// The weight that rounding should come close to.
 std::vector<float> target_weight(const WorkingLinear& linear, const SetContext& context) {
-  const QFormat& format = *linear.plan.format;
   std::vector<float> weight = matched_weight(linear, context);
-  if (linear.plan.stack.scaling != ScalingMethod::kSmoothQuant || !context.plan.options.smooth ||
-      context.plan.options.dynamic_activations) {
-    return weight;
-  }
-  const double step = static_cast<double>(calibrated_input_scale(format, context));
+  const double step = noise_step(linear, context);
+  if (step == 0) return weight;
   const InputStatistics& statistics = context.set.statistics;
   return compensate_input_noise(weight, linear.out_features, linear.in_features, statistics.gram,
                                 statistics.tokens, step * step / 12, linear.name, context.pool);
@@ -215,64 +215,46 @@ CompressedWeight round_weight(const WorkingLinear& linear, const PrunedWeight& p
     codes = std::move(solution.codes);
     grid = std::move(*solution.grid);
   }
-  weight.group_size = grid.group_size;
-  weight.block_rows = grid.block_rows;
-  weight.symmetric = grid.symmetric;
-  weight.global_scale = grid.global_scale;
-  weight.scale = std::move(grid.scale);
-  if (weight.format == WeightFormat::kNvfp4) {
-    for (float& scale : weight.scale) scale = nvfp4_scale(scale / grid.global_scale);
-  }
-  weight.zero_point = std::move(grid.zero_point);
-  pack_codes(codes, pruned.keep, weight);
+  store_on_grid(std::move(grid), codes, pruned.keep, weight);
   return weight;
 }
 
-std::optional<double> decibel(double signal, double noise) {
-  if (noise <= 0) return std::nullopt;
-  return 10 * std::log10(signal / noise);
+// "AWQ scales, clip search, GPTQ": what chose the numbers.
+std::string algorithm_of(const WorkingLinear& linear, const SetContext& context) {
+  const AlgorithmStack& stack = linear.plan.stack;
+  std::vector<std::string> steps;
+  if (!context.set.scale.empty()) {
+    steps.emplace_back(stack.scaling == ScalingMethod::kAwq ? "AWQ scales" : "SmoothQuant");
+  }
+  if (!context.correction.empty()) steps.emplace_back("GPTAQ");
+  if (noise_step(linear, context) > 0) steps.emplace_back("noise compensation");
+  if (linear.plan.sparsity != SparsityMethod::kNone) {
+    steps.push_back(sparsity_title(linear.plan.sparsity));
+  }
+  if (linear.plan.format->quantized) {
+    if (stack.search_clip && context.plan.options.clip && !context.gram.empty()) {
+      steps.emplace_back("clip search");
+    }
+    const bool solved = !context.ordered.order.empty() || updates_weights(linear.plan);
+    steps.emplace_back(solved ? "GPTQ" : "round to nearest");
+  }
+  std::string text;
+  for (const std::string& step : steps) text += (text.empty() ? "" : ", ") + step;
+  return text;
 }
 
-// Signal-to-noise ratio of the layer's output on the sampled tokens, run as deployed, to the output
-// that is wanted for this input; without calibration, of the weights themselves.
-std::optional<double> measure_sqnr(const WorkingLinear& linear, const CompressedWeight& weight,
-                                   const SetContext& context) {
-  const InputStatistics& statistics = context.set.statistics;
-  const int64_t out = linear.out_features;
-  const int64_t in = linear.in_features;
-  double signal = 0;
-  double noise = 0;
-  const auto compare = [&](std::span<const float> wanted, std::span<const float> found) {
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      const double value = static_cast<double>(wanted[i]);
-      const double error = value - static_cast<double>(found[i]);
-      signal += value * value;
-      noise += error * error;
-    }
-  };
-  if (statistics.sample_tokens == 0) {
-    std::vector<float> stored(linear.weight.size());
-    dequantize_rows(weight, 0, out, stored);
-    compare(linear.weight, stored);
-    return decibel(signal, noise);
+// What the plan asked for and could not have.
+std::string fallback_of(const WorkingLinear& linear, const SetContext& context) {
+  const double damping = context.plan.options.sparsegpt_damping;
+  if (used_damping(context) > damping) {
+    return "damping " + std::to_string(used_damping(context)) + " instead of " +
+           std::to_string(damping);
   }
-  const int64_t tokens = statistics.sample_tokens;
-  std::vector<float> x(statistics.sample.size());
-  bf16_to_f32(statistics.sample, x);
-  std::vector<float> wanted(static_cast<size_t>(tokens * out));
-  const std::vector<float> target = matched_weight(linear, context);
-  sgemm({.m = tokens, .n = out, .k = in, .transpose_b = true, .lda = in, .ldb = in, .ldc = out},
-        x.data(), target.data(), wanted.data());
-  // The statistics are of the scaled input already.
-  CompressedWeight unscaled = weight;
-  unscaled.pre_quant_scale.clear();
-  const Linear compressed = Linear::compressed(unscaled, {}, Precision::kBf16);
-  std::vector<float> found(static_cast<size_t>(padded_rows(tokens) * out));
-  LinearInput input;
-  compressed.prepare(x.data(), tokens, input);
-  compressed.multiply(input, found.data());
-  compare(wanted, {found.data(), wanted.size()});
-  return decibel(signal, noise);
+  if (linear.plan.stack.scaling != ScalingMethod::kNone && context.set.scale.empty() &&
+      (linear.plan.stack.scaling == ScalingMethod::kAwq || context.plan.options.smooth)) {
+    return "no scaling: none was better than leaving the input alone";
+  }
+  return {};
 }
 
 LayerReport make_report(const WorkingLinear& linear) {
@@ -290,6 +272,26 @@ int64_t weight_bytes(const CompressedWeight& weight) {
       weight.codes.size() + weight.mask_index.size() + scale_bytes * weight.scale.size() +
       (weight.format == WeightFormat::kNvfp4 ? 4 : 0) + weight.zero_point.size() +
       4 * weight.pre_quant_scale.size() + (weight.input_scale > 0 ? 4 : 0));
+}
+
+// The output to the one that is wanted for this input, and how rounding alone would have done.
+void measure(const WorkingLinear& linear, const CompressedWeight& weight, const SetContext& context,
+             LayerReport& report) {
+  const std::vector<float> wanted = matched_weight(linear, context);
+  const OutputQuality found = measure_output(weight, wanted, sampled_input(context.set, true));
+  report.sqnr_db = found.sqnr_db;
+  report.clamped_inputs = found.clamps.clamped;
+  report.quantized_inputs = found.clamps.values;
+  report.algorithm = algorithm_of(linear, context);
+  report.fallback = fallback_of(linear, context);
+  std::vector<float> original = wanted;
+  const std::vector<float>& scale = context.set.scale;
+  if (!scale.empty()) {
+    for (size_t i = 0; i < original.size(); ++i) original[i] /= scale[i % scale.size()];
+  }
+  const CompressedWeight plain =
+      round_to_nearest(linear, context.set, context.plan.options, context.pool);
+  report.rtn_sqnr_db = measure_output(plain, original, sampled_input(context.set, false)).sqnr_db;
 }
 
 void compress_set(const WorkingBlock& working, const SharingSet& set, const JobPlan& plan,
@@ -311,7 +313,7 @@ void compress_set(const WorkingBlock& working, const SharingSet& set, const JobP
     CompressedWeight weight = round_weight(linear, pruned[i], shared_absmax, context);
     validate(weight, linear.name + ".weight");
     report.detail = set.detail;
-    report.sqnr_db = measure_sqnr(linear, weight, context);
+    measure(linear, weight, context, report);
     report.sparsity = weight.sparse ? 0.5 : 0;
     report.bytes = weight_bytes(weight);
     if (used_damping(context) > plan.options.sparsegpt_damping) {

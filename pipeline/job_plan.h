@@ -53,6 +53,9 @@ ActivationFormat input_activation(const QFormat& format, const QuantizeOptions& 
 enum class SparsityMethod : uint8_t { kNone, kMagnitude, kWanda, kSparseGpt, kAdmm };
 SparsityMethod find_sparsity(const std::string& name);
 
+/// "2:4 SparseGPT".
+std::string sparsity_title(SparsityMethod method);
+
 /// The stack of a value of --algo for a format. Throws Error(kUsage) for an unknown name, and, with
 /// those that there are, for one that the format does not have.
 AlgorithmStack find_stack(const std::string& algo, const QFormat& format);

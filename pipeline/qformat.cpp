@@ -147,6 +147,22 @@ ActivationFormat input_activation(const QFormat& format, const QuantizeOptions& 
   return format.activation;
 }
 
+std::string sparsity_title(SparsityMethod method) {
+  switch (method) {
+    case SparsityMethod::kMagnitude:
+      return "2:4 magnitude";
+    case SparsityMethod::kWanda:
+      return "2:4 Wanda";
+    case SparsityMethod::kSparseGpt:
+      return "2:4 SparseGPT";
+    case SparsityMethod::kAdmm:
+      return "2:4 ADMM";
+    case SparsityMethod::kNone:
+      break;
+  }
+  return "dense";
+}
+
 SparsityMethod find_sparsity(const std::string& name) {
   if (name == "none") return SparsityMethod::kNone;
   if (name == "magnitude") return SparsityMethod::kMagnitude;

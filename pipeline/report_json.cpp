@@ -5,14 +5,20 @@ namespace pare {
 nlohmann::json layers_to_json(const std::vector<LayerReport>& layers) {
   nlohmann::json json = nlohmann::json::array();
   for (const LayerReport& layer : layers) {
-    json.push_back({{"name", layer.name},
-                    {"shape", layer.shape},
-                    {"qformat", layer.qformat},
-                    {"detail", layer.detail},
-                    {"sqnr_db", layer.sqnr_db ? nlohmann::json(*layer.sqnr_db) : nlohmann::json()},
-                    {"sparsity", layer.sparsity},
-                    {"bytes", layer.bytes},
-                    {"seconds", layer.seconds}});
+    json.push_back(
+        {{"name", layer.name},
+         {"shape", layer.shape},
+         {"qformat", layer.qformat},
+         {"detail", layer.detail},
+         {"algorithm", layer.algorithm},
+         {"fallback", layer.fallback},
+         {"sqnr_db", layer.sqnr_db ? nlohmann::json(*layer.sqnr_db) : nlohmann::json()},
+         {"rtn_sqnr_db", layer.rtn_sqnr_db ? nlohmann::json(*layer.rtn_sqnr_db) : nlohmann::json()},
+         {"clamped_inputs", layer.clamped_inputs},
+         {"quantized_inputs", layer.quantized_inputs},
+         {"sparsity", layer.sparsity},
+         {"bytes", layer.bytes},
+         {"seconds", layer.seconds}});
   }
   return json;
 }
@@ -26,6 +32,12 @@ std::vector<LayerReport> layers_from_json(const nlohmann::json& json) {
     entry.at("qformat").get_to(layer.qformat);
     entry.at("detail").get_to(layer.detail);
     if (!entry.at("sqnr_db").is_null()) layer.sqnr_db = entry.at("sqnr_db").get<double>();
+    entry.at("algorithm").get_to(layer.algorithm);
+    entry.at("fallback").get_to(layer.fallback);
+    if (!entry.at("rtn_sqnr_db").is_null())
+      layer.rtn_sqnr_db = entry.at("rtn_sqnr_db").get<double>();
+    entry.at("clamped_inputs").get_to(layer.clamped_inputs);
+    entry.at("quantized_inputs").get_to(layer.quantized_inputs);
     entry.at("sparsity").get_to(layer.sparsity);
     entry.at("bytes").get_to(layer.bytes);
     entry.at("seconds").get_to(layer.seconds);

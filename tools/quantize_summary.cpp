@@ -33,13 +33,19 @@ std::string worst_table(std::vector<LayerReport> layers) {
     return *a.sqnr_db < *b.sqnr_db;
   });
   if (layers.size() > kWorstLayers) layers.resize(kWorstLayers);
-  TextTable table({"Layer", "Shape", "Format", "SQNR dB", "How"},
-                  {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight, Align::kLeft});
+  TextTable table(
+      {"Layer", "Shape", "Format", "dB", "RTN", "How"},
+      {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight, Align::kRight, Align::kLeft});
   for (const LayerReport& layer : layers) {
     table.add({printable(layer.name), fmt::format("{}", fmt::join(layer.shape, "x")), layer.qformat,
-               fmt::format("{:.1f}", *layer.sqnr_db), printable(layer.detail)});
+               fmt::format("{:.1f}", *layer.sqnr_db),
+               layer.rtn_sqnr_db ? fmt::format("{:.1f}", *layer.rtn_sqnr_db) : "-",
+               printable(layer.detail)});
   }
-  return "\nLayers with the lowest signal-to-noise ratio of their output:\n" + table.render();
+  return "\nLayers with the lowest signal-to-noise ratio of their output, in dB (RTN: of rounding "
+         "to\n"
+         "nearest, for comparison):\n" +
+         table.render();
 }
 
 /// "int4_awq 27, bf16 1; 2:4 sparse 28": what was done, which a recipe may have decided.
@@ -129,6 +135,21 @@ std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions
     table.add({"Time", time});
     table.add({"Peak memory", format_bytes(report.peak_rss_bytes)});
     table.add({"SHA-256", report.sha256});
+  }
+  int64_t clamped = 0;
+  int64_t quantized = 0;
+  int64_t fallbacks = 0;
+  for (const LayerReport& layer : report.layers) {
+    clamped += layer.clamped_inputs;
+    quantized += layer.quantized_inputs;
+    fallbacks += layer.fallback.empty() ? 0 : 1;
+  }
+  if (quantized > 0) {
+    table.add({"Clamped inputs",
+               fmt::format("{} of {} sampled", format_count(clamped), format_count(quantized))});
+  }
+  if (fallbacks > 0) {
+    table.add({"Fallbacks", fmt::format("{} layers; --json says what and why", fallbacks)});
   }
   table.add({"Warnings", fmt::format("{}", report.warnings.size())});
   return table.render() + (options.dry_run

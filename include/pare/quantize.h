@@ -86,12 +86,17 @@ struct QuantizeOptions {
 struct LayerReport {
   std::string name;  ///< "model.layers.0.mlp.up_proj"
   std::vector<int64_t> shape;
-  std::string qformat;  ///< "bf16" when it was left alone.
-  std::string detail;   ///< For example "strength 0.85" or "ratio 0.5, clip 0.93".
+  std::string qformat;    ///< "bf16" when it was left alone.
+  std::string detail;     ///< For example "strength 0.85" or "ratio 0.5, clip 0.93".
+  std::string algorithm;  ///< What chose its numbers: "AWQ scales, clip search, GPTQ".
+  std::string fallback;   ///< What was asked for and could not be had; empty: nothing.
   /// Signal-to-noise ratio of the layer's output on the calibration tokens; empty where there is no
   /// noise, as in a layer that was left alone.
   std::optional<double> sqnr_db;
-  double sparsity = 0;  ///< Share of zero weights.
+  std::optional<double> rtn_sqnr_db;  ///< The same of rounding to nearest (2:4: by magnitude).
+  int64_t clamped_inputs = 0;         ///< Sampled inputs that a static scale clamped,
+  int64_t quantized_inputs = 0;       ///< of so many.
+  double sparsity = 0;                ///< Share of zero weights.
   double seconds = 0;
   int64_t bytes = 0;  ///< Stored, scales included.
 };

@@ -63,6 +63,8 @@ const Names kQuantizeOptions = {
     "--max-memory",
     "--work-dir",
     "--resume",
+    "--save-stats",
+    "--stats",
     "--progress",
     "--quiet",
     "--list-qformats",

@@ -1,6 +1,8 @@
 // Command lines that are refused, and spellings that are not.
 #include <gmock/gmock.h>
 
+#include <filesystem>
+
 #include "tests/cli/cli_fixture.h"
 
 namespace pare::testing {
@@ -49,6 +51,24 @@ TEST_F(Usage, WhatThisVersionCannotDoIsRefusedByName) {
       run_program(kAccuracyEval, {"--baseline", model_, "--text", kText, "--tasks", "perplexty"})
           .err,
       HasSubstr("did you mean perplexity?"));
+}
+
+TEST_F(Usage, SeveralFormatsNeedAPlaceForTheirNames) {
+  expect_failure(arguments({"--qformat", "fp8,int8_sq"}), 2, {"2 formats", "{qformat}"});
+  expect_failure(arguments({"--qformat", "fp8,int9"}), 2, {"int9"});
+  out_ = dir_ / "out-{qformat}.h5";
+  const Finished run = run_program(
+      kQuantize, arguments({"--qformat", "fp8,int8_sq", "--save-stats", dir_ / "stats.h5"}));
+  EXPECT_EQ(run.status, 0) << run.err;
+  for (const char* name : {"out-fp8.h5", "out-int8_sq.h5", "stats.h5"}) {
+    EXPECT_TRUE(std::filesystem::exists(dir_ / name)) << name;
+    EXPECT_THAT(run.out, name[0] == 's' ? HasSubstr("Result") : HasSubstr(name));
+  }
+  const Finished again =
+      run_program(kQuantize, {model_, "-o", dir_ / "again.h5", "--qformat", "int8_sq", "--stats",
+                              dir_ / "stats.h5", "--json"});
+  EXPECT_EQ(again.status, 0) << again.err;
+  EXPECT_THAT(run.out, HasSubstr(nlohmann::json::parse(again.out).at("sha256").get<std::string>()));
 }
 
 TEST_F(Usage, DtypeOfOtherToolsIsAccepted) {

@@ -89,5 +89,53 @@ TEST_F(Quality, SparsityCostsAndFormatsOnTopCostLittleMore) {
   EXPECT_GT(int8, sparse - 0.5);
 }
 
+class LayerQualityReport : public PipelineTest {
+ protected:
+  LayerQualityReport() { write({}); }
+};
+
+// Rounding to nearest is what it is compared with, so there the two are the same number.
+TEST_F(LayerQualityReport, RoundingToNearestComparesWithItself) {
+  for (const char* qformat :
+       {"fp8", "fp8_pc_pt", "fp8_block", "int8_wo", "int4_awq", "w4a8_awq", "nvfp4", "mxfp4_wo"}) {
+    QuantizeOptions options = job("a.h5", qformat);
+    options.algo = "rtn";
+    options.force = true;
+    for (const LayerReport& layer : quantize(options, {}).layers) {
+      // FP8 per tensor and NVFP4 share a scale between linears that share an input.
+      const bool shared = std::string(qformat) == "fp8" || std::string(qformat) == "nvfp4";
+      ASSERT_TRUE(layer.sqnr_db && layer.rtn_sqnr_db) << layer.name;
+      EXPECT_NEAR(*layer.sqnr_db, *layer.rtn_sqnr_db, shared ? 1.5 : 0.05)
+          << qformat << " " << layer.name;
+      EXPECT_EQ(layer.algorithm, "round to nearest");
+      EXPECT_EQ(layer.fallback, "");
+    }
+  }
+}
+
+TEST_F(LayerQualityReport, SaysWhatChoseTheNumbersAndWhatWasClamped) {
+  QuantizeOptions options = job("a.h5", "int4_awq");
+  QuantizeReport report = quantize(options, {});
+  double gain = 0;
+  for (const LayerReport& layer : report.layers) {
+    EXPECT_THAT(layer.algorithm, ::testing::EndsWith("clip search, GPTQ"));
+    EXPECT_EQ(layer.quantized_inputs, 0);
+    gain += *layer.sqnr_db - *layer.rtn_sqnr_db;
+  }
+  EXPECT_GT(gain / static_cast<double>(report.layers.size()), 1);
+  options = job("b.h5", "int8_sq");
+  report = quantize(options, {});
+  for (const LayerReport& layer : report.layers) {
+    EXPECT_THAT(layer.algorithm, ::testing::HasSubstr("noise compensation"));
+    EXPECT_GT(layer.quantized_inputs, 0);
+    EXPECT_LE(layer.clamped_inputs, layer.quantized_inputs);
+  }
+  options = job("c.h5", "int4_awq", "sparsegpt");
+  for (const LayerReport& layer : quantize(options, {}).layers) {
+    EXPECT_THAT(layer.algorithm, ::testing::AllOf(::testing::HasSubstr("2:4 SparseGPT"),
+                                                  ::testing::EndsWith("GPTQ")));
+  }
+}
+
 }  // namespace
 }  // namespace pare::testing
