@@ -365,26 +365,23 @@ std::vector<QuantizeReport> quantize_each(const QuantizeOptions& options,
       if (!path.empty()) fs::remove(path, ignored);
     }
   } temporary;
-  std::string statistics = options.stats.empty() ? options.save_stats : options.stats;
+  std::string statistics = options.stats;
   std::vector<QuantizeReport> reports;
   for (const FormatOutput& one : outputs) {
     QuantizeOptions job = options;
     job.qformat = one.qformat;
     job.output = one.output;
-    const bool shared = outputs.size() > 1 && !options.dry_run && !options.calibration.empty();
-    if (shared && statistics.empty()) {
-      temporary.path = one.output + ".pare-stats.h5";
-      statistics = temporary.path;
-    }
-    if (shared && reports.empty() && options.stats.empty()) {
-      job.save_stats = statistics;
-      if (!temporary.path.empty()) fs::remove(temporary.path);  // of a run that was killed
-    } else if (!statistics.empty()) {
-      job.save_stats.clear();
+    const bool calibrates = !options.dry_run && !options.calibration.empty();
+    if (!statistics.empty()) {
       job.stats = statistics;
+      job.save_stats.clear();
+    } else if (calibrates && outputs.size() > 1 && job.save_stats.empty()) {
+      temporary.path = one.output + ".pare-stats.h5";
+      fs::remove(temporary.path);  // of a run that was killed
+      job.save_stats = temporary.path;
     }
-    job.uncompressed_inputs = job.uncompressed_inputs || shared;
     reports.push_back(quantize(job, callbacks));
+    if (calibrates) statistics = job.stats.empty() ? job.save_stats : job.stats;
   }
   return reports;
 }

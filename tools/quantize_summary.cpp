@@ -42,9 +42,7 @@ std::string worst_table(std::vector<LayerReport> layers) {
                layer.rtn_sqnr_db ? fmt::format("{:.1f}", *layer.rtn_sqnr_db) : "-",
                printable(layer.detail)});
   }
-  return "\nLayers with the lowest signal-to-noise ratio of their output, in dB (RTN: of rounding "
-         "to\n"
-         "nearest, for comparison):\n" +
+  return "\nLowest signal-to-noise ratios of outputs, dB; RTN: of rounding to nearest:\n" +
          table.render();
 }
 

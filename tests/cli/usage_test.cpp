@@ -64,9 +64,14 @@ TEST_F(Usage, SeveralFormatsNeedAPlaceForTheirNames) {
     EXPECT_TRUE(std::filesystem::exists(dir_ / name)) << name;
     EXPECT_THAT(run.out, name[0] == 's' ? HasSubstr("Result") : HasSubstr(name));
   }
+  const Finished one = run_program(
+      kQuantize, Arguments{model_, "-o", dir_ / "one.h5", "--calib", kCalib, "--calib_size", "4",
+                           "--calib_seqlen", "64", "--save-stats", dir_ / "one-stats.h5"});
+  EXPECT_EQ(one.status, 0) << one.err;
+  EXPECT_EQ(read_file(dir_ / "one-stats.h5"), read_file(dir_ / "stats.h5"));
   const Finished again =
       run_program(kQuantize, {model_, "-o", dir_ / "again.h5", "--qformat", "int8_sq", "--stats",
-                              dir_ / "stats.h5", "--json"});
+                              dir_ / "stats.h5", "--group-size", "32", "--json"});
   EXPECT_EQ(again.status, 0) << again.err;
   EXPECT_THAT(run.out, HasSubstr(nlohmann::json::parse(again.out).at("sha256").get<std::string>()));
 }
