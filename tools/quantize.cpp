@@ -13,6 +13,7 @@
 
 #include "pare/architectures.h"
 #include "pare/error.h"
+#include "pare/mixed_precision.h"
 #include "pare/version.h"
 #include "tools/arguments.h"
 #include "tools/main_guard.h"
@@ -35,6 +36,9 @@ struct Command {
   std::string rotate_seed = "0";
   std::string progress = "auto";
   std::vector<std::string> overrides;
+  MixedOptions mixed;
+  std::string formats;
+  std::string max_loss;
   bool json = false;
   bool quiet = false;
   bool list_qformats = false;
@@ -91,6 +95,16 @@ void describe_scheme(CLI::App& app, Command& command) {
   add("--override", command.overrides, "REGEX=QFORMAT",
       "Another format for matching linears; may be repeated, the last match counts")
       ->allow_extra_args(false);
+  add("--formats", command.formats, "NAME,NAME",
+      "Mixed precision: each layer gets one of these, under the budget below");
+  add("--target-bits", command.mixed.target_bits, "BITS",
+      "Mixed precision: at most so many bits a weight, of the linears that may change");
+  add("--max-loss", command.max_loss, "P%",
+      "Mixed precision: the smallest plan whose perplexity rises by less, for example 1%");
+  add("--probe-text", command.mixed.probe_text, "FILE",
+      "Mixed precision: text that layers and plans are judged on; else that of --calib");
+  add("--save-recipe", command.mixed.recipe_output, "FILE.json",
+      "Mixed precision: where the plan goes; else beside the output");
   add("--recipe", options.recipe, "FILE.json",
       "These options from a file; flags given beside it win");
   add("--kv_cache_dtype", command.kv_cache_dtype, "NAME", "Only none in this version")
@@ -197,6 +211,22 @@ std::vector<FormatOutput> format_outputs(const QuantizeOptions& options) {
   return outputs;
 }
 
+/// The options of mixed precision, which go together.
+void resolve_mixed(Command& command, const std::vector<std::string>& known) {
+  MixedOptions& mixed = command.mixed;
+  mixed.formats = split_list(command.formats);
+  for (const std::string& name : mixed.formats) check_choice(name, known, "--formats");
+  if (!command.max_loss.empty()) mixed.max_loss = parse_percent(command.max_loss, "--max-loss");
+  const bool budget = mixed.target_bits != 0 || mixed.max_loss != 0;
+  if (budget == mixed.formats.empty()) {
+    throw Error(ErrorCode::kUsage,
+                budget ? "--target-bits and --max-loss choose between formats: add --formats, such "
+                         "as --formats int4_awq,int8_sq,fp8"
+                       : "--formats needs a budget: add --target-bits or --max-loss");
+  }
+  mixed.quantize = command.options;
+}
+
 /// Gives the strings of the command line their meaning and refuses what cannot be.
 void resolve(Command& command) {
   QuantizeOptions& options = command.options;
@@ -254,6 +284,7 @@ void resolve(Command& command) {
     check_choice(options.overrides.back().second, known, "--override");
   }
   options.seed = parse_unsigned(command.seed, "--seed");
+  resolve_mixed(command, known);
   options.rotate_seed = parse_unsigned(command.rotate_seed, "--rotate-seed");
   if (!command.max_memory.empty()) {
     options.max_memory = parse_size(command.max_memory, "--max-memory");
@@ -354,6 +385,13 @@ int run(std::vector<std::string> arguments) {
     ProgressView view("quantize", command.quiet ? ProgressMode::kNone : mode);
     Callbacks callbacks = view.callbacks();
     if (command.quiet) callbacks.on_warning = nullptr;
+    if (!command.mixed.formats.empty()) {
+      command.mixed.quantize = command.options;
+      const MixedReport report = quantize_mixed(command.mixed, callbacks);
+      view.clear();
+      write_stdout(command.json ? to_json(report) + "\n" : mixed_summary(report, command.options));
+      return 0;
+    }
     const std::vector<QuantizeReport> reports = run_job(command.options, callbacks);
     view.clear();
     std::string text;

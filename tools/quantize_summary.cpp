@@ -155,4 +155,19 @@ std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions
                                : worst_table(report.layers) + fewest_table(report.experts));
 }
 
+std::string mixed_summary(const MixedReport& report, const QuantizeOptions& options) {
+  TextTable table({"Plan", report.recipe}, {Align::kLeft, Align::kLeft});
+  table.add(
+      {"Bits per weight", fmt::format("{:.3f}, of the linears that may change", report.bits)});
+  const auto figure = [](const Measured& value, int digits) {
+    return fmt::format("{:.{}f} ± {:.{}f}", value.value, digits, value.standard_error, digits);
+  };
+  table.add(
+      {"Perplexity", fmt::format("ratio {}, on the probe text", figure(report.ppl_ratio, 4))});
+  table.add({"Mean KL", fmt::format("{}; sum of the layers alone: {:.4f}",
+                                    figure(report.measured_kl, 4), report.predicted_kl)});
+  table.add({"Plans tried", fmt::format("{}", report.trials)});
+  return table.render() + "\n" + quantize_summary(report.quantize, options);
+}
+
 }  // namespace pare::tools

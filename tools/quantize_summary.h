@@ -6,10 +6,14 @@
 
 #include <string>
 
+#include "pare/mixed_precision.h"
 #include "pare/quantize.h"
 
 namespace pare::tools {
 
 std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions& options);
+
+/// The plan's figures, then its job's summary.
+std::string mixed_summary(const MixedReport& report, const QuantizeOptions& options);
 
 }  // namespace pare::tools
