@@ -1,4 +1,4 @@
-// The words of checkpoint format version 1 (docs/checkpoint.md), shared by its writer and reader.
+// The words of checkpoint format versions 1 and 2 (docs/checkpoint.md), shared by its writer and reader.
 #pragma once
 
 #include <array>
@@ -16,6 +16,8 @@ namespace pare {
 inline constexpr const char* kCheckpointFormat = "pare-checkpoint";
 inline constexpr const char* kCheckpointIndexFormat = "pare-checkpoint-index";
 inline constexpr int64_t kCheckpointVersion = 1;
+/// Of a checkpoint with a quantized cache, which a reader of version 1 would not see.
+inline constexpr int64_t kCacheCheckpointVersion = 2;
 inline constexpr const char* kTensorGroup = "tensors";
 inline constexpr const char* kMetaGroup = "meta";
 inline constexpr const char* kIndexSuffix = ".h5.index.json";

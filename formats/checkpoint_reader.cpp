@@ -32,9 +32,10 @@ struct Shard {
       malformed(path, "pare_format is \"" + format + "\", expected \"" + kCheckpointFormat + "\"");
     }
     const int64_t version = number_attribute(contents.root, "pare_format_version", path);
-    if (version != kCheckpointVersion) {
+    if (version != kCheckpointVersion && version != kCacheCheckpointVersion) {
       malformed(path, "checkpoint format version " + std::to_string(version) +
-                          ", this program reads version " + std::to_string(kCheckpointVersion));
+                          ", this program reads versions " + std::to_string(kCheckpointVersion) +
+                          " and " + std::to_string(kCacheCheckpointVersion));
     }
     uint64_t total = 0;
     for (const StoredDataset& dataset : contents.tensors) total += dataset.size;

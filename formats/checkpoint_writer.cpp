@@ -139,7 +139,7 @@ struct CheckpointWriter::State {
   void close_shard() {
     Shard& shard = shards.back();
     AttributeList root{{"pare_format", kCheckpointFormat},
-                       {"pare_format_version", kCheckpointVersion}};
+                       {"pare_format_version", header.version}};
     if (shards.size() == 1) {
       const std::string tool_version = "pare " + version();
       const std::array<std::string_view, 6> texts{header.architecture,       header.config_json,
@@ -204,7 +204,7 @@ struct CheckpointWriter::State {
   CheckpointFile finish_folder() {
     const std::string base = base_name(path);
     nlohmann::json index{{"pare_format", kCheckpointIndexFormat},
-                         {"pare_format_version", kCheckpointVersion},
+                         {"pare_format_version", header.version},
                          {"shards", nlohmann::json::array()},
                          {"total_bytes", 0},
                          {"weight_map", nlohmann::json::object()}};

@@ -1,4 +1,4 @@
-// Writes an HDF5 checkpoint, version 1 (docs/checkpoint.md), tensor by tensor.
+// Writes an HDF5 checkpoint, version 1 or 2 (docs/checkpoint.md), tensor by tensor.
 //
 // Nothing appears under the final name before finish(): the file grows under a temporary name in
 // the same folder, is synced, and renamed. A writer that is destroyed without finish() removes
@@ -28,6 +28,7 @@ struct CheckpointHeader {
   std::string calibration_sha256;  ///< Of the calibration token ids; empty when there were none.
   std::string source_sha256;       ///< WeightSource::sha256() of the input model.
   std::map<std::string, std::string> text_files;  ///< Tokenizer and generation files.
+  int64_t version = 1;  ///< Of the format: 2 where the cache of keys and values is quantized.
 };
 
 /// What finish() made.

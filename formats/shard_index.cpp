@@ -35,10 +35,12 @@ std::vector<ShardPlan> read_index(const std::string& index,
   std::vector<ShardPlan> shards;
   std::map<std::string, size_t> number_of;
   try {
+    const Json& version = json.at("pare_format_version");
     if (json.at("pare_format") != kCheckpointIndexFormat ||
-        json.at("pare_format_version") != kCheckpointVersion) {
+        (version != kCheckpointVersion && version != kCacheCheckpointVersion)) {
       malformed(index, std::string("expected pare_format \"") + kCheckpointIndexFormat +
-                           "\", version " + std::to_string(kCheckpointVersion));
+                           "\", version " + std::to_string(kCheckpointVersion) + " or " +
+                           std::to_string(kCacheCheckpointVersion));
     }
     for (const Json& shard : json.at("shards")) {
       const auto name = shard.at("file").get<std::string>();

@@ -7,6 +7,7 @@
 #include "core/dtype.h"
 #include "model/block_parameters.h"
 #include "pare/error.h"
+#include "pipeline/compress_cache.h"
 #include "pipeline/recipe_file.h"
 
 namespace pare {
@@ -161,14 +162,19 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
                                          plan.linears.begin()->first);
     }
   }
+  plan.cache = find_cache_spec(options);
+  const bool caches = plan.cache.format != CacheFormat::kNone;
+  plan.needs_calibration = plan.needs_calibration || caches;
   // full_prec by itself is asked for by name: the model as one checkpoint, to be compared with.
-  if (!any && options.qformat != "full_prec") {
+  if (!any && !caches && options.qformat != "full_prec") {
     throw Error(ErrorCode::kUsage,
                 "nothing to do: everything is excluded, no layer is quantized or pruned");
   }
   if (plan.needs_calibration && options.calibration.empty()) {
-    throw Error(ErrorCode::kUsage, "qformat " + options.qformat + " with sparsity " +
-                                       options.sparsity + " needs calibration text: give --calib");
+    throw Error(ErrorCode::kUsage,
+                "qformat " + options.qformat + " with sparsity " + options.sparsity +
+                    (caches ? " and kv_cache " + options.kv_cache : "") +
+                    " needs calibration text: give --calib");
   }
   return plan;
 }
@@ -204,6 +210,9 @@ std::vector<std::string> options_without_effect(const JobPlan& plan) {
   check("dynamic_activations", options.dynamic_activations, int8_activations, "int8_sq");
   check("gptaq_alpha", options.gptaq_alpha > 0, plan.needs_original || options.gptaq_alpha == 0,
         "made to make up for its input");
+  const bool caches = plan.cache.format != CacheFormat::kNone;
+  check("kv_scales", options.kv_scales != usual.kv_scales, caches, "given a quantized KV cache");
+  check("kv_affine", options.kv_affine, caches, "given a quantized KV cache");
   check("sparsegpt_damping", options.sparsegpt_damping != usual.sparsegpt_damping, plan.needs_gram,
         "solved on a Gram matrix");
   return warnings;
@@ -227,6 +236,9 @@ std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
       {"sparsegpt_damping", options.sparsegpt_damping},
       {"uncompressed_inputs", options.uncompressed_inputs},
       {"moe_calib", options.moe_calib},
+      {"kv_cache", options.kv_cache},
+      {"kv_scales", options.kv_scales},
+      {"kv_affine", options.kv_affine},
       {"parse_special", options.parse_special},
       {"exclude", options.exclude},
       {"overrides", nlohmann::json::array()},

@@ -18,10 +18,12 @@
 #include "formats/hdf5_types.h"
 #include "formats/weight_source.h"
 #include "model/block_parameters.h"
+#include "model/cache_tensors.h"
 #include "model/model_files.h"
 #include "model/position_limit.h"
 #include "pare/error.h"
 #include "pare/version.h"
+#include "pipeline/compress_cache.h"
 #include "pipeline/compress_model.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/phase_times.h"
@@ -100,6 +102,9 @@ class Job {
            (unused_.size() == 1 ? " tensor: " : " tensors: ") + shown_names(unused_));
     }
     for (const std::string& warning : options_without_effect(plan_)) warn(warning);
+    for (const std::string& warning : check_cache_plan(plan_.cache, graph_, source_->path())) {
+      warn(warning);
+    }
     if (!options.dry_run || !options.output.empty()) {
       int64_t bytes = planned_size(plan_layers()).bytes;
       for (const std::string& name : unused_) bytes += source_->stored_bytes(name);
@@ -126,6 +131,12 @@ class Job {
                                                   "; remove it from the model");
     };
     if (!is_valid_dataset_name(name)) refuse("has a name that a checkpoint cannot hold");
+    for (const CacheReport& cache : plan_caches()) {
+      if (!name.starts_with(cache.name + ".")) continue;
+      for (const char* own : {".kv_cache_dtype", ".k_scale", ".v_scale", ".k_bias", ".v_bias"}) {
+        if (name == cache.name + own) refuse("has the name of a tensor of the quantized KV cache");
+      }
+    }
     for (const auto& [linear, plan] : plan_.linears) {
       if (!plan.changes() || !name.starts_with(linear)) continue;
       for (const SideName& side : kSideNames) {
@@ -188,6 +199,9 @@ class Job {
     header.calibration_sha256 = windows_.ids_sha256;
     header.source_sha256 = source_->sha256();
     header.text_files = source_->text_files();
+    if (plan_.cache.format != CacheFormat::kNone || has_caches(graph_)) {
+      header.version = kCacheCheckpointVersion;
+    }
     return header;
   }
 
@@ -233,6 +247,16 @@ class Job {
     return layers;
   }
 
+  std::vector<CacheReport> plan_caches() const {
+    std::vector<CacheReport> caches;
+    for (const BlockGraph& block : graph_.blocks) {
+      for (CacheReport& cache : planned_caches(with_cache(block, plan_.cache))) {
+        caches.push_back(std::move(cache));
+      }
+    }
+    return caches;
+  }
+
   StoredSize planned_size(const std::vector<LayerReport>& layers) const {
     StoredSize size = stored_size(*source_, unused_);
     for (const LayerReport& layer : layers) {
@@ -244,6 +268,7 @@ class Job {
   // A dry run: what would be written, without writing it.
   QuantizeReport finish_plan() {
     report_.layers = plan_layers();
+    report_.caches = plan_caches();
     const StoredSize size = planned_size(report_.layers);
     report_.output = plan_.options.output;
     report_.bytes = size.bytes;

@@ -34,6 +34,10 @@ struct QuantizeOptions {
   /// the format; rtn; awq or gptq for INT4; smoothquant for INT8.
   std::string algo = "auto";
 
+  std::string kv_cache = "none";   ///< none | fp8 | int8: how keys and values are cached.
+  std::string kv_scales = "head";  ///< One static scale for all heads ("tensor"), or each ("head").
+  bool kv_affine = false;          ///< With an offset for each channel, for large key biases.
+
   std::string calibration;           ///< .txt, .jsonl with "text" or "input_ids", or token ids.
   int64_t calibration_size = 128;    ///< Windows.
   int64_t calibration_seqlen = 512;  ///< Tokens a window.
@@ -94,6 +98,26 @@ struct ExpertReport {
   int64_t added = 0;   ///< Others of its layer, because those were too few, or all were asked for.
 };
 
+/// Keys or values of one attention over the calibration tokens.
+struct CacheFigures {
+  double minimum = 0;
+  double maximum = 0;
+  double beyond_e4m3 = 0;  ///< Share above 448 in magnitude: what a cache without scales clips.
+  /// Signal-to-noise ratio of what the cache gives back; the signal is what differs between tokens.
+  std::optional<double> sqnr_db;
+};
+
+/// The quantized cache of one attention.
+struct CacheReport {
+  std::string name;    ///< "model.layers.0.self_attn"
+  std::string format;  ///< "fp8", "int8"
+  std::string scales;  ///< "tensor", "head"
+  bool affine = false;
+  int64_t kv_heads = 0;
+  CacheFigures keys;  ///< As they are cached, after the rotary embedding.
+  CacheFigures values;
+};
+
 struct QuantizeReport {
   std::string output;
   std::string sha256;
@@ -107,6 +131,7 @@ struct QuantizeReport {
   std::string calibration_sha256;
   std::vector<LayerReport> layers;
   std::vector<ExpertReport> experts;
+  std::vector<CacheReport> caches;  ///< Of attentions with a quantized cache, in order.
   std::vector<std::string> warnings;
   std::vector<std::pair<std::string, double>> phase_seconds;
 };
