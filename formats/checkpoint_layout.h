@@ -1,4 +1,5 @@
-// The words of checkpoint format versions 1 and 2 (docs/checkpoint.md), shared by its writer and reader.
+// The words of checkpoint format versions 1 and 2 (docs/checkpoint.md), shared by its writer and
+// reader.
 #pragma once
 
 #include <array>

@@ -138,8 +138,7 @@ struct CheckpointWriter::State {
 
   void close_shard() {
     Shard& shard = shards.back();
-    AttributeList root{{"pare_format", kCheckpointFormat},
-                       {"pare_format_version", header.version}};
+    AttributeList root{{"pare_format", kCheckpointFormat}, {"pare_format_version", header.version}};
     if (shards.size() == 1) {
       const std::string tool_version = "pare " + version();
       const std::array<std::string_view, 6> texts{header.architecture,       header.config_json,

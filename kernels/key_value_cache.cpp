@@ -44,8 +44,7 @@ void KeyValueCache::append(const float* k, const float* v, int64_t rows,
   for (int64_t head = 0; head < shape_.kv_heads; ++head) {
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t token = head * capacity_ + length_ + row;
-      std::span<const float> key(k + (row * shape_.kv_heads + head) * d,
-                                 static_cast<size_t>(d));
+      std::span<const float> key(k + (row * shape_.kv_heads + head) * d, static_cast<size_t>(d));
       std::span<const float> value(v + (row * shape_.kv_heads + head) * dv,
                                    static_cast<size_t>(dv));
       if (format != nullptr) {

@@ -40,8 +40,7 @@ class KeyValueCache {
   /// k [rows, kv_heads × head_dim], after the rotary embedding, and v [rows, kv_heads × value
   /// width], each row rounded as `format` says where there is one. REQUIRES: length() + rows ≤
   /// capacity.
-  void append(const float* k, const float* v, int64_t rows,
-              const KeyValueFormat* format = nullptr);
+  void append(const float* k, const float* v, int64_t rows, const KeyValueFormat* format = nullptr);
 
   /// Forgets the sequence, keeps the memory.
   void clear() { truncate(0); }

@@ -70,7 +70,7 @@ class ModelCompression {
     const bool finished = is_finished(1 + experts);
     const bool watches = calibration_ && !finished;
     std::map<int, InputStatistics> statistics;
-    if (watches) {
+    if (watches && !(watched(block).empty() && experts == 0 && !job_.plan.needs_original)) {
       job_.meter.phase("calibrate", layer_);
       statistics = job_.times.timed("calibrate", [&] {
         const BlockWeights original = load_block(block, job_.source, Precision::kBf16);

@@ -171,10 +171,10 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
                 "nothing to do: everything is excluded, no layer is quantized or pruned");
   }
   if (plan.needs_calibration && options.calibration.empty()) {
-    throw Error(ErrorCode::kUsage,
-                "qformat " + options.qformat + " with sparsity " + options.sparsity +
-                    (caches ? " and kv_cache " + options.kv_cache : "") +
-                    " needs calibration text: give --calib");
+    throw Error(ErrorCode::kUsage, "qformat " + options.qformat + " with sparsity " +
+                                       options.sparsity +
+                                       (caches ? " and kv_cache " + options.kv_cache : "") +
+                                       " needs calibration text: give --calib");
   }
   return plan;
 }

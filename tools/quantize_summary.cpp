@@ -92,9 +92,9 @@ std::string cache_table(std::vector<CacheReport> caches) {
     return std::min(cache.keys.sqnr_db.value_or(kNoNoise), cache.values.sqnr_db.value_or(kNoNoise));
   };
   if (caches.empty()) return "";
-  std::stable_sort(
-      caches.begin(), caches.end(),
-      [&](const CacheReport& a, const CacheReport& b) { return lowest(a) < lowest(b); });
+  std::stable_sort(caches.begin(), caches.end(), [&](const CacheReport& a, const CacheReport& b) {
+    return lowest(a) < lowest(b);
+  });
   if (caches.size() > kWorstLayers) caches.resize(kWorstLayers);
   TextTable table({"Cache", "Keys", "SQNR dB", "Values", "SQNR dB"},
                   {Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kRight});

@@ -1,6 +1,8 @@
 // Command lines that are refused, and spellings that are not.
 #include <gmock/gmock.h>
 
+#include <nlohmann/json.hpp>
+
 #include "tests/cli/cli_fixture.h"
 
 namespace pare::testing {
@@ -40,8 +42,6 @@ TEST_F(Usage, PositionsHaveNames) {
 }
 
 TEST_F(Usage, WhatThisVersionCannotDoIsRefusedByName) {
-  expect_failure(arguments({"--kv_cache_dtype", "fp8"}), 2,
-                 {"--kv_cache_dtype fp8", "not supported"});
   expect_failure(arguments({"--export", "awq"}), 2, {"--export awq", "not supported"});
   expect_failure(arguments({"--tp_size", "2"}), 2, {"--tp_size", "not supported"});
   expect_failure(arguments({"--dtype", "float16"}), 2, {"--dtype", "float16", "bfloat16"});
@@ -55,6 +55,24 @@ TEST_F(Usage, WhatThisVersionCannotDoIsRefusedByName) {
       run_program(kAccuracyEval, {"--baseline", model_, "--text", kText, "--tasks", "perplexty"})
           .err,
       HasSubstr("did you mean perplexity?"));
+}
+
+TEST_F(Usage, TheCacheOfKeysAndValues) {
+  expect_failure(arguments({"--kv-cache", "fp4"}), 2, {"--kv-cache", "fp4", "fp8"});
+  expect_failure(arguments({"--kv-scales", "row"}), 2, {"--kv-scales", "row", "head"});
+  expect_failure({model_, "-o", out_, "--qformat", "full_prec", "--kv-cache", "fp8"}, 2,
+                 {"kv_cache fp8", "--calib"});
+  for (const char* option : {"--kv-cache", "--kv_cache_dtype"}) {
+    const Finished run = run_program(
+        kQuantize, arguments({option, "int8", "--kv-scales", "tensor", "--kv-affine", "--force"}));
+    EXPECT_EQ(run.status, 0) << run.err;
+    EXPECT_THAT(run.out, HasSubstr("int8 in 2 attentions, a scale each tensor, an offset each"));
+    EXPECT_THAT(run.out, HasSubstr("model.layers.1.self_attn"));
+  }
+  const Finished run = run_program(kAccuracyEval, {"--baseline", model_, out_, "--text", kText,
+                                                   "--ctx", "64", "--limit", "2", "--json", "-"});
+  EXPECT_EQ(run.status, 0) << run.err;
+  EXPECT_EQ(nlohmann::json::parse(run.out).at("candidates")[0].at("kv_cache"), "int8");
 }
 
 TEST_F(Usage, DtypeOfOtherToolsIsAccepted) {

@@ -118,7 +118,7 @@ TEST_F(ShardsTest, IndexMustAgreeWithTheShards) {
         j["weight_map"] = Json::object();
       },
       {"no shards"});
-  refuse([](Json& j) { j["pare_format_version"] = 2; }, {"version 1"});
+  refuse([](Json& j) { j["pare_format_version"] = 3; }, {"version 1"});
   refuse([](Json& j) { j.erase("shards"); }, {"not an index"});
   refuse([](Json& j) { j["shards"][0]["bytes"] = "many"; }, {"not an index"});
   refuse([](Json& j) { j["shards"][0]["bytes"] = 1e300; }, {"not an index", "1e+300"});
