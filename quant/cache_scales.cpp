@@ -1,11 +1,8 @@
 #include "quant/cache_scales.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdlib>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "kernels/codec.h"
@@ -13,13 +10,19 @@
 namespace pare {
 namespace {
 
-// Shares of the range that are tried.
-std::vector<float> make_shares() {
+// Scales that are tried, as shares of the smallest that clips nothing. The steps of E4M3 double
+// with the magnitude, so up to a factor of two only moves where in an octave the values lie, with
+// the smallest relative error at its upper end; what it costs at the lower end of the range is far
+// below the noise, and unseen values have more room. Steps of INT8 are equal. Clipping its range by
+// least squared error was tried: the divergence falls by 4 % on average, and its largest values
+// grow many times.
+std::vector<float> scale_shares(CacheFormat format) {
+  if (format == CacheFormat::kInt8) return {1.0F};
   std::vector<float> shares;
-  const char* mode = std::getenv("PARE_KV_CLIP");
-  if (mode == nullptr || std::string(mode) == "amax") return {1.0F};
-  const int steps = std::atoi(mode);
-  for (int i = 0; i <= steps; ++i) shares.push_back(1.0F - 0.02F * static_cast<float>(i));
+  constexpr int kSteps = 16;
+  for (int i = 0; i < kSteps; ++i) {
+    shares.push_back(1.0F + static_cast<float>(i) / static_cast<float>(kSteps));
+  }
   return shares;
 }
 
@@ -78,7 +81,7 @@ CacheScales choose_cache_scales(const CacheRange& range, const CacheSpec& spec, 
   if (!spec.per_head) {
     std::fill(largest.begin(), largest.end(), *std::max_element(largest.begin(), largest.end()));
   }
-  const std::vector<float> shares = make_shares();
+  const std::vector<float> shares = scale_shares(spec.format);
   // By head, then share.
   std::vector<double> errors(heads * shares.size());
   const auto scale_of = [&](size_t head, size_t share) {

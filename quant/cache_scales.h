@@ -1,10 +1,9 @@
 // Static scales, and offsets, of a quantized cache of keys and values.
 //
-// The range of a head, or of all heads, over all calibration tokens gives the scale absmax / 448
-// (FP8) or absmax / 127 (INT8). A smaller share of the range is tried too: where few values are
-// large, clipping them costs less than a coarser step for all others. The share with the least
-// squared error on the sample is taken (as for weights: Choukroun et al., 2019, arXiv:1902.06822).
-// With offsets, the middle of each channel's range is taken off first.
+// The range of a head, or of all heads, over all calibration tokens gives the scale absmax / 127
+// (INT8) or absmax / 448 (FP8). FP8 is a floating-point format, whose error depends on where in an
+// octave the values lie: of the scales up to twice as large, the one with the least squared error
+// on the sample is taken. With offsets, the middle of each channel's range is taken off first.
 //
 //   CacheScales keys = choose_cache_scales(statistics.keys, {CacheFormat::kInt8, true}, pool);
 #pragma once

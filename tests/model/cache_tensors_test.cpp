@@ -13,6 +13,7 @@
 #include <set>
 
 #include "formats/forwarding_source.h"
+#include "model/block_runner.h"
 #include "model/model_files.h"
 #include "pare/error.h"
 #include "tests/support/model_configs.h"
@@ -261,7 +262,8 @@ TEST(CacheKinds, EveryArchitectureHasAnAnswer) {
     if (!graph.encoder) continue;
     for (const BlockGraph& block : graph.encoder->blocks) {
       for (const Op& op : block.ops) {
-        if (op.kind == OpKind::kAttention) EXPECT_EQ(cache_kind(block, op), CacheKind::kNone);
+        if (op.kind != OpKind::kAttention) continue;
+        EXPECT_EQ(cache_kind(block, op), CacheKind::kNone) << config.name;
       }
     }
   }
