@@ -106,12 +106,12 @@ CacheSpec find_cache_spec(const QuantizeOptions& options) {
 
 std::vector<std::string> check_cache_plan(const CacheSpec& spec, const ModelGraph& graph,
                                           const std::string& origin) {
-  if (spec.format == CacheFormat::kNone) return {};
+  // Scales that move into the values would leave those of its cache behind.
   if (has_caches(graph)) {
-    throw Error(ErrorCode::kUsage, origin +
-                                       ": its KV cache is quantized already; give the original "
-                                       "model, or leave kv_cache out");
+    throw Error(ErrorCode::kUsage,
+                origin + ": its KV cache is quantized already; give the original model");
   }
+  if (spec.format == CacheFormat::kNone) return {};
   int64_t cached = 0;
   int64_t latent = 0;
   int64_t without = 0;

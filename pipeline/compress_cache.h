@@ -18,8 +18,8 @@ namespace pare {
 CacheSpec find_cache_spec(const QuantizeOptions& options);
 
 /// Checks that the model can have such a cache: throws Error(kUsage) when no attention keeps keys
-/// and values (scans, encoders, latent attention), or it is quantized already. Returns warnings
-/// about layers that are left alone. Without effect where the spec's format is kNone.
+/// and values (scans, encoders, latent attention), and, whatever the spec, when the model's cache
+/// is quantized already. Returns warnings about layers that are left alone.
 std::vector<std::string> check_cache_plan(const CacheSpec& spec, const ModelGraph& graph,
                                           const std::string& origin);
 

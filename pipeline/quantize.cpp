@@ -18,7 +18,6 @@
 #include "formats/hdf5_types.h"
 #include "formats/weight_source.h"
 #include "model/block_parameters.h"
-#include "model/cache_tensors.h"
 #include "model/model_files.h"
 #include "model/position_limit.h"
 #include "pare/error.h"
@@ -199,9 +198,7 @@ class Job {
     header.calibration_sha256 = windows_.ids_sha256;
     header.source_sha256 = source_->sha256();
     header.text_files = source_->text_files();
-    if (plan_.cache.format != CacheFormat::kNone || has_caches(graph_)) {
-      header.version = kCacheCheckpointVersion;
-    }
+    if (plan_.cache.format != CacheFormat::kNone) header.version = kCacheCheckpointVersion;
     return header;
   }
 

@@ -100,6 +100,7 @@ TaskRows& rows_of(const TaskReport& task, std::vector<TaskRows>& tasks) {
 std::string format_label(const std::string& qformat) {
   if (qformat == "bf16" || qformat == "full_prec") return "BF16";
   if (qformat == "fp8") return "FP8";
+  if (qformat == "int8") return "INT8";
   if (qformat == "int8_sq") return "INT8-SQ";
   if (qformat == "int4_awq") return "INT4-AWQ";
   return short_name(qformat);

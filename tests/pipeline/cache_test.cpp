@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
-using ::testing::ElementsAre;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -111,18 +111,21 @@ TEST_F(CacheJob, GoesWithEveryFormat) {
 }
 
 TEST_F(CacheJob, LaterLayersAreCalibratedBehindIt) {
-  const auto scale_of = [&](const QuantizeReport& report) {
+  const auto scales_of = [&](const QuantizeReport& report) {
     const auto source = open_weight_source(report.output);
-    return source->compressed("model.layers.2.mlp.up_proj.weight").input_scale;
+    std::vector<float> scales;
+    for (const std::string& name : source->names()) {
+      if (source->is_compressed(name)) scales.push_back(source->compressed(name).input_scale);
+    }
+    return scales;
   };
-  const float plain = scale_of(quantize(job("plain.h5", "fp8"), {}));
-  const float behind = scale_of(quantize(cached("cached.h5", "fp8", "fp8"), {}));
-  EXPECT_NE(plain, behind);
+  const std::vector<float> plain = scales_of(quantize(job("plain.h5", "fp8"), {}));
+  EXPECT_NE(scales_of(quantize(cached("cached.h5", "fp8", "fp8"), {})), plain);
   QuantizeOptions original = cached("original.h5", "fp8", "fp8");
   original.uncompressed_inputs = true;
   QuantizeOptions without = job("without.h5", "fp8");
   without.uncompressed_inputs = true;
-  EXPECT_EQ(scale_of(quantize(original, {})), scale_of(quantize(without, {})));
+  EXPECT_EQ(scales_of(quantize(original, {})), scales_of(quantize(without, {})));
 }
 
 TEST_F(CacheJob, ThreadsAndResumingGiveTheSameBytes) {
@@ -183,13 +186,19 @@ TEST_F(CacheJob, WrongOptionsAreRefused) {
   EXPECT_THAT(failure([](auto& o) { o.calibration.clear(); }),
               AllOf(HasSubstr("kv_cache fp8"), HasSubstr("--calib")));
   const QuantizeReport report = quantize(cached("cached.h5", "fp8"), {});
-  EXPECT_THAT(failure([&](auto& o) { o.model = report.output; }), HasSubstr("quantized already"));
+  for (const char* kv_cache : {"fp8", "none"}) {
+    EXPECT_THAT(failure([&](auto& o) {
+                  o.model = report.output;
+                  o.kv_cache = kv_cache;
+                }),
+                HasSubstr("quantized already"));
+  }
 }
 
 TEST_F(CacheJob, OptionsWithoutACacheHaveNoEffect) {
   QuantizeOptions options = job("out.h5", "fp8");
   options.kv_affine = true;
-  EXPECT_THAT(quantize(options, {}).warnings, ElementsAre(HasSubstr("kv_affine has no effect")));
+  EXPECT_THAT(quantize(options, {}).warnings, Contains(HasSubstr("kv_affine has no effect")));
 }
 
 TEST_F(CacheJob, ATensorOfItsNameIsRefusedUpFront) {
@@ -204,7 +213,7 @@ TEST_F(CacheJob, ATensorOfItsNameIsRefusedUpFront) {
 class CacheOf : public ArchitectureTest {
  protected:
   QuantizeReport run(const std::string& config, const std::string& kv_cache = "int8") {
-    use_config(config);
+    use_config(config, /*windows=*/20);
     QuantizeOptions options = job_of("out.h5", "full_prec");
     options.kv_cache = kv_cache;
     options.force = true;
@@ -223,7 +232,7 @@ TEST_F(CacheOf, EveryArchitectureWithKeysAndValuesStaysCloseToTheModel) {
     const auto expected = logits_of(path("model"));
     const auto found = logits_of(report.output);
     EXPECT_NE(found, expected);
-    EXPECT_LT(mean_divergence(expected, found, graph_.vocab_size), 0.02);
+    EXPECT_LT(mean_divergence(expected, found, graph_.vocab_size), 0.005);
   }
 }
 
@@ -254,7 +263,7 @@ TEST_F(CacheOf, LayersWithoutOneAreLeftAloneAndSaidSo) {
   EXPECT_FALSE(report.caches.empty());
   EXPECT_LT(report.caches.size(), graph_.blocks.size());
   EXPECT_THAT(report.warnings,
-              ElementsAre(AllOf(HasSubstr("kv_cache int8"), HasSubstr("left alone"))));
+              Contains(AllOf(HasSubstr("kv_cache int8"), HasSubstr("left alone"))));
 }
 
 }  // namespace
