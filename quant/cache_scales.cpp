@@ -63,16 +63,30 @@ double head_error(const CacheRange& range, CacheFormat format, const CacheScales
   return error;
 }
 
+std::vector<float> choose_offsets(const CacheRange& range, CacheFormat format) {
+  const size_t channels = range.minimum.size();
+  std::vector<float> offsets(channels);
+  if (format == CacheFormat::kInt8) {
+    for (size_t i = 0; i < channels; ++i) {
+      // Half of each: the sum may overflow. And no negative zero.
+      offsets[i] = range.minimum[i] / 2 + range.maximum[i] / 2 + 0.0F;
+    }
+    return offsets;
+  }
+  std::vector<double> sum(channels);
+  for (size_t i = 0; i < range.sample.size(); ++i) {
+    sum[i % channels] += static_cast<double>(range.sample[i]);
+  }
+  const auto tokens = static_cast<double>(std::max<int64_t>(1, sample_tokens(range)));
+  for (size_t i = 0; i < channels; ++i) offsets[i] = static_cast<float>(sum[i] / tokens);
+  return offsets;
+}
+
 }  // namespace
 
 CacheScales choose_cache_scales(const CacheRange& range, const CacheSpec& spec, ThreadPool& pool) {
   CacheScales chosen;
-  if (spec.affine) {
-    for (size_t i = 0; i < range.minimum.size(); ++i) {
-      // Half of each: the sum may overflow. And no negative zero.
-      chosen.offset.push_back(range.minimum[i] / 2 + range.maximum[i] / 2 + 0.0F);
-    }
-  }
+  if (spec.affine) chosen.offset = choose_offsets(range, spec.format);
   const auto heads = static_cast<size_t>(range.heads);
   std::vector<float> largest(heads);
   for (size_t head = 0; head < heads; ++head) {

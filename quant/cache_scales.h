@@ -3,7 +3,8 @@
 // The range of a head, or of all heads, over all calibration tokens gives the scale absmax / 127
 // (INT8) or absmax / 448 (FP8). FP8 is a floating-point format, whose error depends on where in an
 // octave the values lie: of the scales up to twice as large, the one with the least squared error
-// on the sample is taken. With offsets, the middle of each channel's range is taken off first.
+// on the sample is taken. An offset of INT8 is the middle of its channel's range, which needs the
+// smallest scale; one of FP8 is the mean, from which values are nearest.
 //
 //   CacheScales keys = choose_cache_scales(statistics.keys, {CacheFormat::kInt8, true}, pool);
 #pragma once
