@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "model/cache_tensors.h"
 #include "model/model_files.h"
 #include "pare/error.h"
 
@@ -123,6 +124,7 @@ ModelResult describe(const EvaluatedModel& model) {
   result.name = model.name;
   result.qformat =
       recipe.contains("qformat") ? text_or(recipe, "qformat", "unknown") : stored_type(model);
+  result.kv_cache = cache_label(model.graph);
   result.sparsity = text_or(recipe, "sparsity", "none");
   const StoredSize size = stored_size(source, model.unused);
   result.parameters = size.parameters;

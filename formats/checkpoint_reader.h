@@ -1,4 +1,5 @@
-// Reads an HDF5 checkpoint, version 1 (docs/checkpoint.md): one .h5 file or a folder of shards.
+// Reads an HDF5 checkpoint, version 1 or 2 (docs/checkpoint.md): one .h5 file or a folder of
+// shards.
 //
 // The files are listed by the strict walker of formats/hdf5_walk.h and every attribute is checked
 // against the shapes when the checkpoint is opened; payloads stay mapped. The hashes of the

@@ -1,4 +1,4 @@
-// Writes an HDF5 checkpoint, version 1 (docs/checkpoint.md), tensor by tensor.
+// Writes an HDF5 checkpoint, version 1 or 2 (docs/checkpoint.md), tensor by tensor.
 //
 // Nothing appears under the final name before finish(): the file grows under a temporary name in
 // the same folder, is synced, and renamed. A writer that is destroyed without finish() removes

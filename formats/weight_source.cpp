@@ -1,7 +1,9 @@
 #include "formats/weight_source.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <string_view>
 
 #include "formats/checkpoint_layout.h"
 #include "formats/checkpoint_reader.h"
@@ -67,13 +69,24 @@ void check_part(const std::string& name, int64_t first, int64_t count, int64_t t
   }
 }
 
+bool is_cache_tensor(const WeightSource& source, const std::string& name) {
+  constexpr std::array<std::string_view, 5> kEnds{".kv_cache_dtype", ".k_scale", ".v_scale",
+                                                  ".k_bias", ".v_bias"};
+  // Without a format beside them, these names are of somebody else.
+  return std::any_of(kEnds.begin(), kEnds.end(), [&](std::string_view end) {
+    return name.ends_with(end) &&
+           source.contains(name.substr(0, name.size() - end.size()) + ".kv_cache_dtype");
+  });
+}
+
 StoredSize stored_size(const WeightSource& source, const std::vector<std::string>& unused) {
   StoredSize size{.parameters = 0, .bytes = source.stored_bytes()};
   for (const std::string& name : source.names()) {
+    if (is_cache_tensor(source, name)) continue;
     size.parameters += element_count(source.shape(name));
   }
   for (const std::string& name : unused) {
-    size.parameters -= element_count(source.shape(name));
+    if (!is_cache_tensor(source, name)) size.parameters -= element_count(source.shape(name));
     size.bytes -= source.stored_bytes(name);
   }
   return size;

@@ -94,6 +94,10 @@ class WeightSource {
   virtual const std::string& recipe_json() const = 0;
 };
 
+/// Whether a tensor says how the cache of keys and values is stored (docs/checkpoint.md): it takes
+/// bytes, but is no parameter.
+bool is_cache_tensor(const WeightSource& source, const std::string& name);
+
 struct StoredSize {
   int64_t parameters = 0;
   int64_t bytes = 0;

@@ -33,17 +33,26 @@ KeyValueCache::KeyValueCache(const AttentionShape& shape, int64_t capacity, Prec
   }
 }
 
-void KeyValueCache::append(const float* k, const float* v, int64_t rows) {
+void KeyValueCache::append(const float* k, const float* v, int64_t rows,
+                           const KeyValueFormat* format) {
   assert(length_ + rows <= capacity_);
   const int64_t d = shape_.head_dim;
   const int64_t dv = shape_.value_width();
+  CacheRounding scratch;
+  std::vector<float> rounded_key(format == nullptr ? 0 : static_cast<size_t>(d));
+  std::vector<float> rounded_value(format == nullptr ? 0 : static_cast<size_t>(dv));
   for (int64_t head = 0; head < shape_.kv_heads; ++head) {
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t token = head * capacity_ + length_ + row;
-      const std::span<const float> key(k + (row * shape_.kv_heads + head) * d,
-                                       static_cast<size_t>(d));
-      const std::span<const float> value(v + (row * shape_.kv_heads + head) * dv,
-                                         static_cast<size_t>(dv));
+      std::span<const float> key(k + (row * shape_.kv_heads + head) * d, static_cast<size_t>(d));
+      std::span<const float> value(v + (row * shape_.kv_heads + head) * dv,
+                                   static_cast<size_t>(dv));
+      if (format != nullptr) {
+        round_cache_row(format->format, format->keys, head, key, rounded_key, scratch);
+        round_cache_row(format->format, format->values, head, value, rounded_value, scratch);
+        key = rounded_key;
+        value = rounded_value;
+      }
       if (precision_ == Precision::kBf16) {
         f32_to_bf16(key, {k16_.data() + token * d, key.size()});
         f32_to_bf16(value, {v16_.data() + token * value_stride_, value.size()});

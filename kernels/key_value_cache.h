@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/key_value_format.h"
+
 namespace pare {
 
 /// kBf16Pairs: weights in bfloat16 too, inputs of products as the sum of two bfloat16 numbers, all
@@ -36,8 +38,9 @@ class KeyValueCache {
   KeyValueCache(const AttentionShape& shape, int64_t capacity, Precision precision);
 
   /// k [rows, kv_heads × head_dim], after the rotary embedding, and v [rows, kv_heads × value
-  /// width]. REQUIRES: length() + rows ≤ capacity.
-  void append(const float* k, const float* v, int64_t rows);
+  /// width], each row rounded as `format` says where there is one. REQUIRES: length() + rows ≤
+  /// capacity.
+  void append(const float* k, const float* v, int64_t rows, const KeyValueFormat* format = nullptr);
 
   /// Forgets the sequence, keeps the memory.
   void clear() { truncate(0); }

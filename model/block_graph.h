@@ -105,12 +105,20 @@ struct RelativeBiasSpec {
   int64_t max_distance = 128;
 };
 
+/// How an attention's cache is stored: the tensors of model/cache_tensors.h.
+struct CacheSpec {
+  CacheFormat format = CacheFormat::kNone;
+  bool per_head = false;  ///< A scale for each head of keys and values, else one for all.
+  bool affine = false;    ///< With an offset for each channel.
+};
+
 struct AttentionSpec {
   AttentionShape shape;
   AlibiSpec alibi;
   RelativeBiasSpec relative_bias;
   bool sinks = false;   ///< Has "name", [heads]: a logit that takes part in the softmax.
   bool memory = false;  ///< Keys and values come from the encoder's output.
+  CacheSpec cache;
 };
 
 struct ConvolutionSpec {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "formats/beside_source.h"
+#include "model/cache_tensors.h"
 
 namespace pare {
 namespace {
@@ -75,6 +76,9 @@ class Collector {
   void add_attention(const Op& op, const std::string& name) {
     const AttentionSpec& spec = block_.attentions[static_cast<size_t>(op.detail)];
     if (spec.sinks) add(name, {spec.shape.heads});
+    for (CacheTensor& tensor : cache_tensors(block_, op)) {
+      add(tensor.name, std::move(tensor.shape));
+    }
     if (spec.relative_bias.table.empty()) return;
     add(spec.relative_bias.table, {spec.relative_bias.buckets, spec.shape.heads});
     parameters_.back().owned = spec.relative_bias.owned;

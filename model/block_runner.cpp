@@ -195,8 +195,7 @@ void BlockRunner::run_memory(const SequenceRun& sequence, BlockWorkspace& worksp
         run_op(i, chunk);
       } else if (op.kind == OpKind::kAttention &&
                  block_.attentions[static_cast<size_t>(op.detail)].memory) {
-        workspace.state_.cache(op.detail).append(chunk.in(op.inputs[1]), chunk.in(op.inputs[2]),
-                                                 rows);
+        fill_cache(i, rows, chunk.in(op.inputs[1]), chunk.in(op.inputs[2]), chunk);
       }
     }
   }
@@ -338,6 +337,13 @@ void BlockRunner::run_rotary(const Op& op, Chunk& chunk) const {
   }
 }
 
+void BlockRunner::fill_cache(size_t index, int64_t rows, const float* k, const float* v,
+                             Chunk& chunk) const {
+  if (chunk.hooks.cache) chunk.hooks.cache(index, rows, k, v);
+  chunk.workspace.state_.cache(block_.ops[index].detail)
+      .append(k, v, rows, weights_.cache_format(index));
+}
+
 void BlockRunner::run_attention(size_t index, Chunk& chunk) const {
   const Op& op = block_.ops[index];
   const AttentionSpec& spec = block_.attentions[static_cast<size_t>(op.detail)];
@@ -352,7 +358,7 @@ void BlockRunner::run_attention(size_t index, Chunk& chunk) const {
   for (const Piece& piece : chunk.pieces) {
     if (!spec.memory) {
       cache.truncate(piece.position);
-      cache.append(k, v, piece.rows);
+      fill_cache(index, piece.rows, k, v, chunk);
       k += piece.rows * shape.kv_heads * shape.head_dim;
       v += piece.rows * shape.kv_heads * shape.value_width();
     }

@@ -48,6 +48,11 @@ using InputObserver = std::function<void(int value, int64_t first, int64_t rows,
 /// BlockGraph::ops, rows, x [rows, in], y [rows, out]). Rows come in order, in chunks.
 using OutputEditor = std::function<void(size_t op, int64_t rows, const float* x, float* y)>;
 
+/// Sees the keys and values of an attention before they are rounded for its cache: (index into
+/// BlockGraph::ops, rows, k [rows, kv_heads × head_dim], v [rows, kv_heads × value width]). Rows
+/// come in order, in chunks.
+using CacheObserver = std::function<void(size_t op, int64_t rows, const float* k, const float* v)>;
+
 /// Tokens that run through a block together; chosen so that activations stay in the cache.
 inline constexpr int64_t kChunkTokens = 256;
 
@@ -96,10 +101,11 @@ struct SequenceRun {
   int64_t first_row = 0;          ///< Of this sequence in `experts`.
 };
 
-/// What looks on, or steps in; either may be empty.
+/// What looks on, or steps in; each may be empty.
 struct RunHooks {
   InputObserver observer;
   OutputEditor editor;
+  CacheObserver cache = {};
 };
 
 class BlockRunner {
@@ -147,6 +153,7 @@ class BlockRunner {
   void run_adapter(size_t index, Chunk& chunk) const;
   void run_rotary(const Op& op, Chunk& chunk) const;
   void run_attention(size_t index, Chunk& chunk) const;
+  void fill_cache(size_t index, int64_t rows, const float* k, const float* v, Chunk& chunk) const;
   void run_over_time(size_t index, Chunk& chunk) const;
   void run_scan(size_t index, const ScanRows& rows, std::span<float> state) const;
   void leave_output(Chunk& chunk) const;

@@ -5,6 +5,7 @@
 
 #include "formats/beside_source.h"
 #include "model/block_parameters.h"
+#include "model/cache_tensors.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -63,6 +64,9 @@ void load_op(const BlockGraph& block, size_t index, const TensorLookup& tensors,
       if (spec.sinks) weights.weight[index] = load_vector(tensors, name);
       if (!spec.relative_bias.table.empty()) {
         weights.table[index] = load_vector(tensors, spec.relative_bias.table);
+      }
+      if (spec.cache.format != CacheFormat::kNone) {
+        weights.caches[index] = load_cache_format(block, op, tensors);
       }
       return;
     }
@@ -149,6 +153,7 @@ BlockWeights load_block(const BlockGraph& block, const TensorLookup& tensors, Pr
   weights.bias.resize(block.ops.size());
   weights.skip.resize(block.ops.size());
   weights.table.resize(block.ops.size());
+  weights.caches.resize(block.ops.size());
   for (size_t i = 0; i < block.ops.size(); ++i) load_op(block, i, tensors, precision, weights);
   if (block.experts && !block.experts->correction.empty()) {
     weights.correction = load_vector(tensors, block.prefix + block.experts->correction);

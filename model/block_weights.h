@@ -34,6 +34,12 @@ struct BlockWeights {
   std::vector<std::vector<float>> skip;    ///< D of scans.
   std::vector<std::vector<float>> table;   ///< Relative bias of attention, [buckets, heads].
   std::vector<float> correction;           ///< Of the router.
+  std::vector<std::optional<KeyValueFormat>> caches;  ///< Of attention.
+
+  /// How the op's keys and values are rounded; null: not at all.
+  const KeyValueFormat* cache_format(size_t op) const {
+    return op < caches.size() && caches[op] ? &*caches[op] : nullptr;
+  }
 };
 
 /// Where tensors are looked up by name: a WeightSource, or what was compressed just now.

@@ -13,6 +13,7 @@
 #include "formats/resolve_names.h"
 #include "model/architectures.h"
 #include "model/block_parameters.h"
+#include "model/cache_tensors.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -142,7 +143,9 @@ ModelFiles bind_model(std::shared_ptr<const WeightSource> source) {
   if (!experts.empty()) source = make_named_source(source, experts);
   if (!head.own_matrix.empty() && source->contains(head.own_matrix)) head.matrix = head.own_matrix;
   find_adapters(model.graph, *source);
+  find_caches(model.graph, *source);
   model.unused = check_tensors(model.graph, *source);
+  check_caches(model.graph, *source);
   model.source = std::move(source);
   return model;
 }

@@ -204,6 +204,25 @@ std::map<int, InputStatistics> CalibrationRun::observe(const BlockGraph& block,
   return statistics;
 }
 
+void CalibrationRun::look_through(const BlockGraph& block, const BlockWeights& weights,
+                                  const std::function<CacheObserver(int64_t)>& observer) {
+  std::vector<BlockWorkspace> scratch = workspaces(block);
+  const BlockRunner runner(block, weights, positions_, Precision::kBf16);
+  std::vector<float> copy;
+  for (int64_t first = 0; first < sequences(); first += batch_) {
+    const int64_t count = std::min(batch_, sequences() - first);
+    const auto from = tokens_.hidden.begin() + begin_[static_cast<size_t>(first)] * width_;
+    copy.assign(from, from + rows_of(first, count) * width_);
+    const std::vector<SequenceRun> batch = runs(first, count, copy.data(), tokens_.memory);
+    pool_.parallel_for(batch.size(), [&](size_t i, size_t worker) {
+      RunHooks hooks;
+      hooks.cache = observer(first + static_cast<int64_t>(i));
+      runner.run(batch[i], scratch[worker], hooks);
+    });
+    meter_.check_cancelled();
+  }
+}
+
 // The tokens that an expert is calibrated on, ascending.
 std::vector<int64_t> CalibrationRun::expert_rows(const BlockGraph& graph, int64_t expert,
                                                  ExpertTokens& tokens) const {

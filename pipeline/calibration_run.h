@@ -55,6 +55,11 @@ class CalibrationRun {
   /// where they are kept, go through it.
   void pass(const BlockGraph& block, const BlockWeights& original);
 
+  /// Runs copies of the tokens through a block without experts, in the place of the current one,
+  /// for what `observer` of each sequence sees at its attentions.
+  void look_through(const BlockGraph& block, const BlockWeights& weights,
+                    const std::function<CacheObserver(int64_t sequence)>& observer);
+
   /// The same for an expert; after observe() of its block.
   std::map<int, InputStatistics> observe_expert(const BlockGraph& block, int64_t expert,
                                                 const BlockWeights& original,
@@ -73,6 +78,7 @@ class CalibrationRun {
   /// Sequences that run between two updates of the statistics.
   int64_t batch() const { return batch_; }
   int64_t sequences() const { return static_cast<int64_t>(segments_.size()); }
+  int64_t tokens() const { return begin_.back(); }
 
  private:
   void embed(const EmbeddingSpec& embedding, std::span<const int32_t> ids, int64_t width);

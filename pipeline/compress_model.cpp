@@ -9,6 +9,7 @@
 #include "model/input_groups.h"
 #include "pipeline/calibration_run.h"
 #include "pipeline/compress_block.h"
+#include "pipeline/compress_cache.h"
 #include "pipeline/compressed_block.h"
 
 namespace pare {
@@ -70,7 +71,7 @@ class ModelCompression {
     const bool watches = calibration_ && !finished;
     std::map<int, InputStatistics> statistics;
     if (job_.saved != nullptr && !finished) statistics = read_saved(block);
-    if (watches) {
+    if (watches && !(watched(block).empty() && experts == 0 && !job_.plan.needs_original)) {
       job_.meter.phase("calibrate", layer_);
       statistics = job_.times.timed("calibrate", [&] {
         const BlockWeights original = load_block(block, job_.source, Precision::kBf16);
@@ -82,12 +83,13 @@ class ModelCompression {
       calibration_->pass(block, load_block(block, job_.source, Precision::kBf16));
     }
     BlockWeights weights;  // of the block without its experts, as it leaves the tokens
+    const BlockGraph stored = with_cache(block, job_.plan.cache);
     {
-      const CompressedBlock tensors = take_piece(block, std::move(statistics));
+      const CompressedBlock tensors = take_piece(block, stored, std::move(statistics));
       if (calibration_ && advances) {
         job_.meter.phase("calibrate", layer_ + ", compressed");
         job_.times.timed("calibrate", [&] {
-          weights = weights_after(block, tensors);
+          weights = weights_after(block, stored, tensors);
           calibration_->advance(block, weights);
         });
       }
@@ -126,10 +128,10 @@ class ModelCompression {
       });
       keep_statistics(graph, statistics, tokens);
     }
-    const CompressedBlock tensors = take_piece(graph, std::move(statistics), tokens);
+    const CompressedBlock tensors = take_piece(graph, graph, std::move(statistics), tokens);
     if (calibration_ && advances) {
       job_.times.timed("calibrate", [&] {
-        calibration_->advance_expert(block, expert, weights_after(graph, tensors));
+        calibration_->advance_expert(block, expert, weights_after(graph, graph, tensors));
       });
     }
     ::malloc_trim(0);  // as after a layer: experts are many
@@ -183,10 +185,12 @@ class ModelCompression {
     return values;
   }
 
-  BlockWeights weights_after(const BlockGraph& block, const CompressedBlock& tensors) const {
+  // `stored` is the block as the checkpoint has it, with the cache of its attention.
+  BlockWeights weights_after(const BlockGraph& block, const BlockGraph& stored,
+                             const CompressedBlock& tensors) const {
     return job_.plan.options.uncompressed_inputs
                ? load_block(block, job_.source, Precision::kBf16)
-               : make_block_weights(block, tensors, job_.source, Precision::kBf16);
+               : make_block_weights(stored, tensors, job_.source, Precision::kBf16);
   }
 
   bool is_finished(int64_t pieces) const {
@@ -198,10 +202,11 @@ class ModelCompression {
   }
 
   // A block or an expert, from the work folder or compressed now; it is written.
-  CompressedBlock take_piece(const BlockGraph& block, std::map<int, InputStatistics> statistics,
+  CompressedBlock take_piece(const BlockGraph& block, const BlockGraph& stored,
+                             std::map<int, InputStatistics> statistics,
                              const ExpertTokens& tokens = {}) {
     std::optional<CompressedBlock> tensors;
-    if (job_.work) tensors = job_.work->load(block, piece_);
+    if (job_.work) tensors = job_.work->load(stored, piece_);
     if (!tensors) {
       job_.meter.phase("compress", layer_);
       tensors = job_.times.timed("compress", [&] {
@@ -209,14 +214,20 @@ class ModelCompression {
                               job_.meter);
       });
       note_tokens(block, tokens, *tensors);
-      if (job_.work) job_.work->save(block, piece_, *tensors);
+      if (calibration_) {
+        job_.times.timed("calibrate", [&] {
+          compress_cache(stored, job_.source, *calibration_, job_.pool, *tensors);
+        });
+      }
+      if (job_.work) job_.work->save(stored, piece_, *tensors);
     }
     ++piece_;
     job_.meter.advance(compress_cost());
     for (const std::string& warning : tensors->warnings) warn(warning);
-    job_.times.timed("write", [&] { write_block(block, *tensors, job_.writer); });
+    job_.times.timed("write", [&] { write_block(stored, *tensors, job_.writer); });
     for (LayerReport& layer : tensors->layers) report_.layers.push_back(std::move(layer));
     if (tensors->expert) report_.experts.push_back(*tensors->expert);
+    for (CacheReport& cache : tensors->caches) report_.caches.push_back(std::move(cache));
     return std::move(*tensors);
   }
 

@@ -37,6 +37,7 @@ struct CompressedBlock {
   std::vector<std::pair<std::string, CompressedWeight>> compressed;  ///< "….weight"
   std::vector<LayerReport> layers;
   std::vector<std::string> warnings;
+  std::vector<CacheReport> caches;
   std::optional<ExpertReport> expert;  ///< Where the block is an expert that was calibrated.
 };
 

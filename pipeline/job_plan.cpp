@@ -7,6 +7,7 @@
 #include "core/dtype.h"
 #include "model/block_parameters.h"
 #include "pare/error.h"
+#include "pipeline/compress_cache.h"
 #include "pipeline/recipe_file.h"
 
 namespace pare {
@@ -53,6 +54,8 @@ void check_options(const QuantizeOptions& options) {
           "save_stats needs calibration text");
   require(options.save_stats.empty() || !options.resume,
           "save_stats cannot go on from a work_dir: finished layers are not calibrated again");
+  require(options.stats.empty() || options.kv_cache == "none",
+          "kv_cache is calibrated on the text itself: give --calib instead of --stats");
   require(!options.resume || !options.work_dir.empty(), "resume needs a work_dir");
 }
 
@@ -174,8 +177,11 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
                                          plan.linears.begin()->first);
     }
   }
+  plan.cache = find_cache_spec(options);
+  const bool caches = plan.cache.format != CacheFormat::kNone;
+  plan.needs_calibration = plan.needs_calibration || caches;
   // full_prec by itself is asked for by name: the model as one checkpoint, to be compared with.
-  if (!any && options.qformat != "full_prec") {
+  if (!any && !caches && options.qformat != "full_prec") {
     throw Error(ErrorCode::kUsage,
                 "nothing to do: everything is excluded, no layer is quantized or pruned");
   }
@@ -183,6 +189,8 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
   if (plan.needs_calibration && options.calibration.empty() && options.stats.empty()) {
     throw Error(ErrorCode::kUsage, "qformat " + options.qformat + " with sparsity " +
                                        options.sparsity +
+
+                                       (caches ? " and kv_cache " + options.kv_cache : "") +
                                        " needs calibration text: give --calib, or --stats");
   }
   return plan;
@@ -221,6 +229,9 @@ std::vector<std::string> options_without_effect(const JobPlan& plan) {
         "made to make up for its input");
   check("rotate_seed", options.rotate_seed != usual.rotate_seed, options.rotate != "none",
         "rotated");
+  const bool caches = plan.cache.format != CacheFormat::kNone;
+  check("kv_scales", options.kv_scales != usual.kv_scales, caches, "given a quantized KV cache");
+  check("kv_affine", options.kv_affine, caches, "given a quantized KV cache");
   check("sparsegpt_damping", options.sparsegpt_damping != usual.sparsegpt_damping, plan.needs_gram,
         "solved on a Gram matrix");
   return warnings;
@@ -246,6 +257,9 @@ std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
       {"sparsegpt_damping", options.sparsegpt_damping},
       {"uncompressed_inputs", options.uncompressed_inputs},
       {"moe_calib", options.moe_calib},
+      {"kv_cache", options.kv_cache},
+      {"kv_scales", options.kv_scales},
+      {"kv_affine", options.kv_affine},
       {"parse_special", options.parse_special},
       {"exclude", options.exclude},
       {"overrides", nlohmann::json::array()},

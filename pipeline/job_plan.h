@@ -78,6 +78,7 @@ struct JobPlan {
   std::map<std::string, LinearPlan> linears;  ///< By full name, without ".weight".
   bool needs_calibration = false;
   bool needs_gram = false;
+  CacheSpec cache;              ///< Of every attention that keeps keys and values.
   bool needs_original = false;  ///< What the uncompressed model has in place of each input.
 
   const LinearPlan& linear(const std::string& name) const { return linears.at(name); }

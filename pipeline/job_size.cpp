@@ -6,6 +6,7 @@
 #include "model/block_runner.h"
 #include "model/expert_rows.h"
 #include "model/input_groups.h"
+#include "pipeline/compress_cache.h"
 #include "pipeline/job_plan.h"
 
 namespace pare {
@@ -104,6 +105,7 @@ int64_t planned_memory(const JobPlan& plan, const ModelGraph& graph, int64_t thr
   int64_t largest = 0;
   const auto add_block = [&](const BlockGraph& block) {
     int64_t bytes = compressing_bytes(plan, block, threads);
+    bytes += cache_calibration_bytes(with_cache(block, plan.cache), options.calibration_size);
     if (block.experts) {
       // Of the block, the packed weights stay while its experts are worked on, one by one.
       const int64_t of_expert = compressing_bytes(plan, expert_block(block, 0), threads);

@@ -10,6 +10,7 @@ const std::vector<QFormat>& qformat_table() {
        .remark = "FP8 E4M3 weights and activations, one static scale a tensor",
        .weight = WeightFormat::kFp8E4m3,
        .activation = ActivationFormat::kFp8Static,
+       .stack = {.gptq = true},
        .group_size = kPerTensor},
       {.name = "fp8_pc_pt",
        .remark = "FP8 weights per output channel, activations per token when they run",
@@ -27,7 +28,7 @@ const std::vector<QFormat>& qformat_table() {
        .remark = "INT8 SmoothQuant: weights per output channel, activations static (or dynamic)",
        .weight = WeightFormat::kInt8,
        .activation = ActivationFormat::kInt8Static,
-       .stack = {.scaling = ScalingMethod::kSmoothQuant}},
+       .stack = {.scaling = ScalingMethod::kSmoothQuant, .gptq = true}},
       {.name = "int8_wo",
        .remark = "INT8 weights only, per output channel, round to nearest",
        .weight = WeightFormat::kInt8},
@@ -100,10 +101,9 @@ AlgorithmStack find_stack(const std::string& algo, const QFormat& format) {
       break;
     case WeightFormat::kInt8:
       if (format.activation != ActivationFormat::kBf16) {
-        own = {{"smoothquant", {.scaling = ScalingMethod::kSmoothQuant}},
-               {"smoothquant+gptq", {.scaling = ScalingMethod::kSmoothQuant, .gptq = true}}};
+        own = {{"smoothquant", {.scaling = ScalingMethod::kSmoothQuant}}, {"gptq", {.gptq = true}}};
       }
-      own.push_back({"gptq", {.gptq = true}});
+      if (own.empty()) own.push_back({"gptq", {.gptq = true}});
       own.push_back({"clip", clip});
       break;
     case WeightFormat::kNvfp4:

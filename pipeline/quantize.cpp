@@ -24,6 +24,7 @@
 #include "model/rotate_model.h"
 #include "pare/error.h"
 #include "pare/version.h"
+#include "pipeline/compress_cache.h"
 #include "pipeline/compress_model.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/phase_times.h"
@@ -132,6 +133,9 @@ class Job {
            (unused_.size() == 1 ? " tensor: " : " tensors: ") + shown_names(unused_));
     }
     for (const std::string& warning : options_without_effect(plan_)) warn(warning);
+    for (const std::string& warning : check_cache_plan(plan_.cache, graph_, source_->path())) {
+      warn(warning);
+    }
     if (!options.dry_run || !options.output.empty()) {
       int64_t bytes = planned_size(plan_layers()).bytes;
       for (const std::string& name : unused_) bytes += source_->stored_bytes(name);
@@ -159,6 +163,12 @@ class Job {
                                                   "; remove it from the model");
     };
     if (!is_valid_dataset_name(name)) refuse("has a name that a checkpoint cannot hold");
+    for (const CacheReport& cache : plan_caches()) {
+      if (!name.starts_with(cache.name + ".")) continue;
+      for (const char* own : {".kv_cache_dtype", ".k_scale", ".v_scale", ".k_bias", ".v_bias"}) {
+        if (name == cache.name + own) refuse("has the name of a tensor of the quantized KV cache");
+      }
+    }
     for (const auto& [linear, plan] : plan_.linears) {
       if (!plan.changes() || !name.starts_with(linear)) continue;
       for (const SideName& side : kSideNames) {
@@ -299,6 +309,16 @@ class Job {
     return layers;
   }
 
+  std::vector<CacheReport> plan_caches() const {
+    std::vector<CacheReport> caches;
+    for (const BlockGraph& block : graph_.blocks) {
+      for (CacheReport& cache : planned_caches(with_cache(block, plan_.cache))) {
+        caches.push_back(std::move(cache));
+      }
+    }
+    return caches;
+  }
+
   StoredSize planned_size(const std::vector<LayerReport>& layers) const {
     StoredSize size = stored_size(*source_, unused_);
     for (const LayerReport& layer : layers) {
@@ -310,6 +330,7 @@ class Job {
   // A dry run: what would be written, without writing it.
   QuantizeReport finish_plan() {
     report_.layers = plan_layers();
+    report_.caches = plan_caches();
     const StoredSize size = planned_size(report_.layers);
     report_.output = plan_.options.output;
     report_.bytes = size.bytes;
@@ -375,13 +396,18 @@ std::vector<QuantizeReport> quantize_each(const QuantizeOptions& options,
     if (!statistics.empty()) {
       job.stats = statistics;
       job.save_stats.clear();
+    } else if (calibrates && options.kv_cache != "none") {
+      // The cache is calibrated on the text itself, so that each format reads it anew.
+      job.uncompressed_inputs = job.uncompressed_inputs || outputs.size() > 1;
     } else if (calibrates && outputs.size() > 1 && job.save_stats.empty()) {
       temporary.path = one.output + ".pare-stats.h5";
       fs::remove(temporary.path);  // of a run that was killed
       job.save_stats = temporary.path;
     }
     reports.push_back(quantize(job, callbacks));
-    if (calibrates) statistics = job.stats.empty() ? job.save_stats : job.stats;
+    if (calibrates && options.kv_cache == "none") {
+      statistics = job.stats.empty() ? job.save_stats : job.stats;
+    }
   }
   return reports;
 }

@@ -58,6 +58,56 @@ ExpertReport expert_from_json(const nlohmann::json& json) {
   return expert;
 }
 
+namespace {
+
+nlohmann::json figures_to_json(const CacheFigures& figures) {
+  return {{"minimum", figures.minimum},
+          {"maximum", figures.maximum},
+          {"beyond_e4m3", figures.beyond_e4m3},
+          {"sqnr_db", figures.sqnr_db ? nlohmann::json(*figures.sqnr_db) : nlohmann::json()}};
+}
+
+CacheFigures figures_from_json(const nlohmann::json& json) {
+  CacheFigures figures;
+  json.at("minimum").get_to(figures.minimum);
+  json.at("maximum").get_to(figures.maximum);
+  json.at("beyond_e4m3").get_to(figures.beyond_e4m3);
+  if (!json.at("sqnr_db").is_null()) figures.sqnr_db = json.at("sqnr_db").get<double>();
+  return figures;
+}
+
+}  // namespace
+
+nlohmann::json caches_to_json(const std::vector<CacheReport>& caches) {
+  nlohmann::json json = nlohmann::json::array();
+  for (const CacheReport& cache : caches) {
+    json.push_back({{"name", cache.name},
+                    {"format", cache.format},
+                    {"scales", cache.scales},
+                    {"affine", cache.affine},
+                    {"kv_heads", cache.kv_heads},
+                    {"keys", figures_to_json(cache.keys)},
+                    {"values", figures_to_json(cache.values)}});
+  }
+  return json;
+}
+
+std::vector<CacheReport> caches_from_json(const nlohmann::json& json) {
+  std::vector<CacheReport> caches;
+  for (const nlohmann::json& entry : json) {
+    CacheReport cache;
+    entry.at("name").get_to(cache.name);
+    entry.at("format").get_to(cache.format);
+    entry.at("scales").get_to(cache.scales);
+    entry.at("affine").get_to(cache.affine);
+    entry.at("kv_heads").get_to(cache.kv_heads);
+    cache.keys = figures_from_json(entry.at("keys"));
+    cache.values = figures_from_json(entry.at("values"));
+    caches.push_back(std::move(cache));
+  }
+  return caches;
+}
+
 std::string to_json(const QuantizeReport& report) {
   nlohmann::json experts = nlohmann::json::array();
   for (const ExpertReport& expert : report.experts) experts.push_back(expert_to_json(expert));
@@ -81,6 +131,7 @@ std::string to_json(const QuantizeReport& report) {
         {"untied_head_bytes", report.rotation.untied_head_bytes}}},
       {"layers", layers_to_json(report.layers)},
       {"experts", experts},
+      {"kv_caches", caches_to_json(report.caches)},
       {"phase_seconds", phases},
       {"warnings", report.warnings}}  // Paths need not be UTF-8.
       .dump(2, ' ', false, nlohmann::json::error_handler_t::replace);

@@ -1,4 +1,4 @@
-// LayerReport and ExpertReport to JSON and back.
+// LayerReport, ExpertReport and CacheReport to JSON and back.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -13,5 +13,8 @@ std::vector<LayerReport> layers_from_json(const nlohmann::json& json);
 
 nlohmann::json expert_to_json(const ExpertReport& expert);
 ExpertReport expert_from_json(const nlohmann::json& json);
+
+nlohmann::json caches_to_json(const std::vector<CacheReport>& caches);
+std::vector<CacheReport> caches_from_json(const nlohmann::json& json);
 
 }  // namespace pare

@@ -102,6 +102,7 @@ std::optional<CompressedBlock> WorkFolder::load(const BlockGraph& block, size_t 
     const nlohmann::json json = nlohmann::json::parse(*report);
     tensors.layers = layers_from_json(json.at("layers"));
     json.at("warnings").get_to(tensors.warnings);
+    if (json.contains("caches")) tensors.caches = caches_from_json(json.at("caches"));
     if (json.contains("expert")) tensors.expert = expert_from_json(json.at("expert"));
   } catch (const nlohmann::json::exception&) {
     throw Error(ErrorCode::kInputMalformed, layer_path(index, ".json") + ": is damaged");
@@ -118,6 +119,7 @@ void WorkFolder::save(const BlockGraph& block, size_t index, const CompressedBlo
   writer.finish();
   nlohmann::json json = {{"layers", layers_to_json(tensors.layers)},
                          {"warnings", tensors.warnings}};
+  if (!tensors.caches.empty()) json["caches"] = caches_to_json(tensors.caches);
   if (tensors.expert) json["expert"] = expert_to_json(*tensors.expert);
   write_text(layer_path(index, ".json"), json.dump());
 }

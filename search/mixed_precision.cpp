@@ -113,6 +113,7 @@ class MixedPlan {
   void compress_all() {
     QuantizeOptions each = options_.quantize;
     each.force = true;
+    each.kv_cache = "none";  // It is the plan's.
     if (each.stats.empty() && each.save_stats.empty()) each.save_stats = folder_ / "stats.h5";
     std::vector<FormatOutput> outputs;
     for (const std::string& name : options_.formats) {

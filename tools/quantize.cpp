@@ -28,7 +28,6 @@ namespace {
 struct Command {
   QuantizeOptions options;
   std::string smooth_strength = "auto";
-  std::string kv_cache_dtype = "none";
   std::string dtype;
   std::string export_formats;
   std::string max_memory;
@@ -107,8 +106,15 @@ void describe_scheme(CLI::App& app, Command& command) {
       "Mixed precision: where the plan goes; else beside the output");
   add("--recipe", options.recipe, "FILE.json",
       "These options from a file; flags given beside it win");
-  add("--kv_cache_dtype", command.kv_cache_dtype, "NAME", "Only none in this version")
+  add("--kv-cache,--kv_cache_dtype", options.kv_cache, "NAME",
+      "Keys and values are cached as none (the model's type), fp8 or int8; needs --calib")
       ->capture_default_str();
+  add("--kv-scales", options.kv_scales, "WHICH",
+      "KV cache: one static scale a tensor, or one for each head")
+      ->capture_default_str();
+  app.add_flag("--kv-affine", options.kv_affine,
+               "KV cache: an offset for each channel, for models with large key biases")
+      ->group("Scheme");
   add("--dtype", command.dtype, "NAME", "Accepted for other tools' scripts; only bfloat16");
 }
 
@@ -248,12 +254,8 @@ void resolve(Command& command) {
   check_choice(options.rotate, {"none", "residual", "residual+heads"}, "--rotate");
   check_choice(options.moe_calib, {"routed", "all"}, "--moe-calib");
   check_choice(options.sparsity, {"none", "magnitude", "wanda", "sparsegpt", "admm"}, "--sparsity");
-  check_choice(command.kv_cache_dtype, {"none", "fp8", "int8"}, "--kv_cache_dtype");
-  if (command.kv_cache_dtype != "none") {
-    throw Error(ErrorCode::kUsage, fmt::format("--kv_cache_dtype {} is not supported yet in this "
-                                               "version; leave it out",
-                                               command.kv_cache_dtype));
-  }
+  check_choice(options.kv_cache, {"none", "fp8", "int8"}, "--kv-cache");
+  check_choice(options.kv_scales, {"tensor", "head"}, "--kv-scales");
   for (const std::string& name : split_list(command.export_formats)) {
     check_choice(name, {"compressed-tensors", "modelopt", "tensorrt-llm", "awq", "gptq", "gguf"},
                  "--export");

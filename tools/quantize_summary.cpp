@@ -80,6 +80,41 @@ std::string expert_counts(const std::vector<ExpertReport>& experts) {
   return text;
 }
 
+/// "fp8 in 8 attentions, a scale each head": the quantized cache of keys and values.
+std::string cache_text(const std::vector<CacheReport>& caches) {
+  const CacheReport& first = caches.front();
+  return fmt::format("{} in {} attention{}, a scale each {}{}", first.format,
+                     format_count(static_cast<int64_t>(caches.size())),
+                     caches.size() == 1 ? "" : "s", first.scales,
+                     first.affine ? ", an offset each channel" : "");
+}
+
+/// The attentions whose keys or values lost most.
+std::string cache_table(std::vector<CacheReport> caches) {
+  const auto lowest = [](const CacheReport& cache) {
+    constexpr double kNoNoise = 1000;
+    return std::min(cache.keys.sqnr_db.value_or(kNoNoise), cache.values.sqnr_db.value_or(kNoNoise));
+  };
+  if (caches.empty()) return "";
+  std::stable_sort(caches.begin(), caches.end(), [&](const CacheReport& a, const CacheReport& b) {
+    return lowest(a) < lowest(b);
+  });
+  if (caches.size() > kWorstLayers) caches.resize(kWorstLayers);
+  TextTable table({"Cache", "Keys", "SQNR dB", "Values", "SQNR dB"},
+                  {Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kRight});
+  const auto range = [](const CacheFigures& figures) {
+    return fmt::format("{:.3g} to {:.3g}", figures.minimum, figures.maximum);
+  };
+  const auto decibel = [](const CacheFigures& figures) {
+    return figures.sqnr_db ? fmt::format("{:.1f}", *figures.sqnr_db) : std::string("-");
+  };
+  for (const CacheReport& cache : caches) {
+    table.add({printable(cache.name), range(cache.keys), decibel(cache.keys), range(cache.values),
+               decibel(cache.values)});
+  }
+  return "\nCaches with the lowest signal-to-noise ratio of keys or values:\n" + table.render();
+}
+
 /// The experts that the fewest calibration tokens chose.
 std::string fewest_table(std::vector<ExpertReport> experts) {
   if (experts.empty()) return "";
@@ -119,6 +154,7 @@ std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions
   if (report.calibration_tokens > 0) {
     table.add({"Calibration", fmt::format("{} tokens", format_count(report.calibration_tokens))});
   }
+  if (!report.caches.empty()) table.add({"KV cache", cache_text(report.caches)});
   if (!report.experts.empty()) table.add({"Experts", expert_counts(report.experts)});
   if (report.planned_memory_bytes > 0) {
     table.add({"Memory needed", format_bytes(report.planned_memory_bytes)});
@@ -152,7 +188,8 @@ std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions
   table.add({"Warnings", fmt::format("{}", report.warnings.size())});
   return table.render() + (options.dry_run
                                ? "\n" + plan_table(report.layers)
-                               : worst_table(report.layers) + fewest_table(report.experts));
+                               : worst_table(report.layers) + cache_table(report.caches) +
+                                     fewest_table(report.experts));
 }
 
 std::string mixed_summary(const MixedReport& report, const QuantizeOptions& options) {

@@ -38,7 +38,10 @@ struct QuantizeOptions {
   /// spreads its outliers over all channels: none; residual; residual+heads, the values of
   /// attention head by head as well (QuaRot's part that is folded into the weights).
   std::string rotate = "none";
-  uint64_t rotate_seed = 0;  ///< Of the matrix's signs.
+  uint64_t rotate_seed = 0;        ///< Of the matrix's signs.
+  std::string kv_cache = "none";   ///< none | fp8 | int8: how keys and values are cached.
+  std::string kv_scales = "head";  ///< One static scale for all heads ("tensor"), or each ("head").
+  bool kv_affine = false;          ///< With an offset for each channel, for large key biases.
 
   std::string calibration;           ///< .txt, .jsonl with "text" or "input_ids", or token ids.
   int64_t calibration_size = 128;    ///< Windows.
@@ -117,6 +120,26 @@ struct RotationReport {
   int64_t untied_head_bytes = 0;
 };
 
+/// Keys or values of one attention over the calibration tokens.
+struct CacheFigures {
+  double minimum = 0;
+  double maximum = 0;
+  double beyond_e4m3 = 0;  ///< Share above 448 in magnitude: what a cache without scales clips.
+  /// Signal-to-noise ratio of what the cache gives back; the signal is what differs between tokens.
+  std::optional<double> sqnr_db;
+};
+
+/// The quantized cache of one attention.
+struct CacheReport {
+  std::string name;    ///< "model.layers.0.self_attn"
+  std::string format;  ///< "fp8", "int8"
+  std::string scales;  ///< "tensor", "head"
+  bool affine = false;
+  int64_t kv_heads = 0;
+  CacheFigures keys;  ///< As they are cached, after the rotary embedding.
+  CacheFigures values;
+};
+
 struct QuantizeReport {
   std::string output;
   std::string sha256;
@@ -131,6 +154,7 @@ struct QuantizeReport {
   RotationReport rotation;
   std::vector<LayerReport> layers;
   std::vector<ExpertReport> experts;
+  std::vector<CacheReport> caches;  ///< Of attentions with a quantized cache, in order.
   std::vector<std::string> warnings;
   std::vector<std::pair<std::string, double>> phase_seconds;
 };

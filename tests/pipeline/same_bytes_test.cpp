@@ -51,6 +51,12 @@ std::vector<Variant> variants() {
       {"int4_awq_odd_width_asymmetric", "int4_awq", group(32, false), 91},
       {"int4_wo", "int4_wo", group(32)},
       {"full_prec", "full_prec"},
+      {"kv_fp8", "int8_sq", [](auto& options) { options.kv_cache = "fp8"; }},
+      {"kv_int8_affine", "full_prec",
+       [](auto& options) {
+         options.kv_cache = "int8";
+         options.kv_affine = true;
+       }},
       {"original_inputs", "int8_sq", [](auto& options) { options.uncompressed_inputs = true; }},
   };
 }
