@@ -9,6 +9,7 @@
 #include "kernels/sgemm.h"
 #include "model/block_parameters.h"
 #include "pare/error.h"
+#include "pipeline/channel_permuting.h"
 #include "pipeline/input_sharing.h"
 #include "quant/clip_search.h"
 #include "quant/gptaq.h"
@@ -20,6 +21,7 @@
 #include "sparsity/admm.h"
 #include "sparsity/kept_weights.h"
 #include "sparsity/masks.h"
+#include "sparsity/ria.h"
 #include "sparsity/sparsegpt.h"
 
 namespace pare {
@@ -104,6 +106,20 @@ std::vector<float> target_weight(const WorkingLinear& linear, const SetContext& 
                                 statistics.tokens, step * step / 12, linear.name, context.pool);
 }
 
+// RIA compares weights with their rows, which a scale of the input would weigh anew: it is undone.
+std::vector<uint8_t> ria_mask(const WorkingLinear& linear, std::vector<float> weight,
+                              const SetContext& context) {
+  std::vector<double> square_sum = context.set.statistics.square_sum;
+  const std::vector<float>& scale = context.set.scale;
+  for (size_t i = 0; i < weight.size() && !scale.empty(); ++i) weight[i] /= scale[i % scale.size()];
+  for (size_t i = 0; i < scale.size(); ++i) {
+    square_sum[i] *= static_cast<double>(scale[i]) * static_cast<double>(scale[i]);
+  }
+  return two_of_four_mask(
+      ria_score(weight, linear.out_features, linear.in_features, square_sum, context.pool),
+      linear.out_features, linear.in_features, context.pool);
+}
+
 // Chooses the mask; where the weights are updated or will be rounded, the kept ones are solved for.
 PrunedWeight prune(const WorkingLinear& linear, const SetContext& context) {
   const int64_t out = linear.out_features;
@@ -117,6 +133,9 @@ PrunedWeight prune(const WorkingLinear& linear, const SetContext& context) {
       break;
     case SparsityMethod::kWanda:
       pruned.keep = wanda_mask(target, out, in, context.set.statistics.square_sum, context.pool);
+      break;
+    case SparsityMethod::kRia:
+      pruned.keep = ria_mask(linear, target, context);
       break;
     case SparsityMethod::kSparseGpt: {
       SparseGptResult result = sparsegpt(target, out, in, context.factor, context.pool);
@@ -310,6 +329,9 @@ void compress_set(const WorkingBlock& working, const SharingSet& set, const JobP
     CompressedWeight weight = round_weight(linear, pruned[i], shared_absmax, context);
     validate(weight, linear.name + ".weight");
     report.detail = set.detail;
+    if (!linear.column_order.empty()) {
+      report.detail += std::string(report.detail.empty() ? "" : ", ") + "channels permuted";
+    }
     report.sqnr_db = measure_sqnr(linear, weight, context);
     report.sparsity = weight.sparse ? 0.5 : 0;
     report.bytes = weight_bytes(weight);
@@ -327,9 +349,10 @@ void compress_set(const WorkingBlock& working, const SharingSet& set, const JobP
   }
 }
 
-// A linear that stays as it is, unless a neighbour's scale went into its rows or columns.
-void keep_linear(const WorkingLinear& linear, const WeightSource& source, CompressedBlock& result) {
-  result.dense.push_back(copy_dense(source, linear.name + ".weight"));
+// A linear that stays as it is, in the order of its neighbours' channels.
+void keep_linear(const BlockGraph& block, size_t index, const WorkingLinear& linear,
+                 const WeightSource& source, CompressedBlock& result) {
+  result.dense.push_back(copy_permuted(block, block.ops[index], linear, source));
   LayerReport report = make_report(linear);
   report.bytes = static_cast<int64_t>(result.dense.back().bytes.size());
   result.layers.push_back(std::move(report));
@@ -358,7 +381,7 @@ CompressedBlock compress_block(const BlockGraph& block, const WeightSource& sour
       compress_set(working, set, plan, pool, meter, result);
     } else {
       for (const size_t index : set.linears) {
-        keep_linear(working.linears.at(index), source, result);
+        keep_linear(block, index, working.linears.at(index), source, result);
       }
     }
   }

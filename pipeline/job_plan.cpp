@@ -44,6 +44,9 @@ void check_options(const QuantizeOptions& options) {
   require(options.threads >= 0, "threads must not be negative");
   require(options.moe_calib == "routed" || options.moe_calib == "all",
           "moe_calib is \"" + options.moe_calib + "\"; expected routed or all");
+  const std::string& permute = options.permute_channels;
+  require(permute == "auto" || permute == "on" || permute == "off",
+          "permute_channels is \"" + permute + "\"; expected auto, on or off");
   require(!options.resume || !options.work_dir.empty(), "resume needs a work_dir");
 }
 
@@ -146,6 +149,7 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
       plan.needs_gram = plan.needs_gram || scaled || updated;
       plan.needs_calibration = plan.needs_calibration || scaled || updated ||
                                linear.sparsity == SparsityMethod::kWanda ||
+                               linear.sparsity == SparsityMethod::kRia ||
                                linear.format->activation != ActivationFormat::kBf16;
       // What the original's experts would see in place of a token's input is not kept.
       const bool matched = (updated || linear.stack.gptq) && !is_expert(name);
@@ -202,6 +206,8 @@ std::vector<std::string> options_without_effect(const JobPlan& plan) {
         options.smooth != usual.smooth || options.smooth_strength != usual.smooth_strength,
         smoothed, "smoothed");
   check("dynamic_activations", options.dynamic_activations, int8_activations, "int8_sq");
+  check("permute_channels", options.permute_channels != usual.permute_channels,
+        options.sparsity != "none", "pruned");
   check("gptaq_alpha", options.gptaq_alpha > 0, plan.needs_original || options.gptaq_alpha == 0,
         "made to make up for its input");
   check("sparsegpt_damping", options.sparsegpt_damping != usual.sparsegpt_damping, plan.needs_gram,
@@ -225,6 +231,7 @@ std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
       {"dynamic_activations", options.dynamic_activations},
       {"gptaq_alpha", options.gptaq_alpha},
       {"sparsegpt_damping", options.sparsegpt_damping},
+      {"permute_channels", options.permute_channels},
       {"uncompressed_inputs", options.uncompressed_inputs},
       {"moe_calib", options.moe_calib},
       {"parse_special", options.parse_special},

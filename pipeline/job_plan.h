@@ -41,7 +41,7 @@ const std::vector<QFormat>& qformat_table();
 /// Throws Error(kUsage) listing the known names.
 const QFormat& find_qformat(const std::string& name);
 
-enum class SparsityMethod : uint8_t { kNone, kMagnitude, kWanda, kSparseGpt, kAdmm };
+enum class SparsityMethod : uint8_t { kNone, kMagnitude, kWanda, kRia, kSparseGpt, kAdmm };
 SparsityMethod find_sparsity(const std::string& name);
 
 /// The stack of a value of --algo for a format. Throws Error(kUsage) for an unknown name, and, with

@@ -50,7 +50,11 @@ void describe_scheme(CLI::App& app, Command& command) {
   add("--qformat", options.qformat, "NAME", "Number format; --list-qformats explains each")
       ->capture_default_str();
   add("--sparsity", options.sparsity, "NAME",
-      "2:4 sparsity, with any format: none, magnitude, wanda, sparsegpt, admm")
+      "2:4 sparsity, with any format: none, magnitude, wanda, ria, sparsegpt, admm")
+      ->capture_default_str();
+  add("--permute-channels", options.permute_channels, "WHEN",
+      "2:4: put channels that pruning would make compete apart, where that is free: on, off, or "
+      "auto, where it pays on the calibration text")
       ->capture_default_str();
   add("--algo", options.algo, "NAME",
       "Method: auto, the best for the format; rtn; awq, gptq (INT4); smoothquant (INT8)")
@@ -179,7 +183,9 @@ void resolve(Command& command) {
   check_choice(options.qformat, known, "--qformat", later);
   check_choice(options.lora_mode, {"merge", "beside"}, "--lora-mode");
   check_choice(options.moe_calib, {"routed", "all"}, "--moe-calib");
-  check_choice(options.sparsity, {"none", "magnitude", "wanda", "sparsegpt", "admm"}, "--sparsity");
+  check_choice(options.sparsity, {"none", "magnitude", "wanda", "ria", "sparsegpt", "admm"},
+               "--sparsity");
+  check_choice(options.permute_channels, {"auto", "on", "off"}, "--permute-channels");
   check_choice(command.kv_cache_dtype, {"none", "fp8", "int8"}, "--kv_cache_dtype");
   if (command.kv_cache_dtype != "none") {
     throw Error(ErrorCode::kUsage, fmt::format("--kv_cache_dtype {} is not supported yet in this "
