@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 
 #include "calib/permuted_statistics.h"
@@ -74,8 +75,11 @@ std::vector<float> importance(const WorkingLinear& linear, const InputStatistics
   const auto columns = static_cast<size_t>(linear.in_features);
   const std::vector<float> norm =
       weighed ? relative_norms(statistics->square_sum) : std::vector<float>(columns, 1.0F);
+  // The largest weight becomes 1, so that neither squares nor sums leave the range of float.
+  const float largest = absmax(linear.weight);
+  const float unit = largest > 0 ? 1 / std::max(largest, std::numeric_limits<float>::min()) : 0;
   for (size_t i = 0; i < score.size(); ++i) {
-    score[i] = std::abs(linear.weight[i]) * norm[i % columns];
+    score[i] = std::abs(linear.weight[i]) * unit * norm[i % columns];
     if (squared) score[i] *= score[i];
   }
   return score;
@@ -214,6 +218,8 @@ void permute_channels(const BlockGraph& block, const JobPlan& plan, WorkingBlock
     if (pruned.empty()) continue;
     meter.check_cancelled();
     const InputStatistics* known = find_statistics(statistics, input.value);
+    // Who prepares the sets refuses such an input, by name.
+    if (known != nullptr && !std::isfinite(absmax(known->amax))) continue;
     int64_t width = 0;
     Order order;
     {

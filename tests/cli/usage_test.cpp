@@ -98,6 +98,8 @@ TEST_F(Usage, TasksAskForTheirQuestions) {
 TEST_F(Usage, BadValuesNameTheOption) {
   expect_failure(arguments({"--qformat", "int4_akw"}), 2, {"--qformat", "did you mean int4_awq?"});
   expect_failure(arguments({"--sparsity", "wandb"}), 2, {"--sparsity", "did you mean wanda?"});
+  expect_failure(arguments({"--permute-channels", "onn"}), 2,
+                 {"--permute-channels", "did you mean on?"});
   expect_failure(arguments({"--max-memory", "8QB"}), 2, {"--max-memory", "8QB"});
   expect_failure(arguments({"--smooth-strength", "2"}), 2, {"--smooth-strength"});
   expect_failure(arguments({"--progress", "loud"}), 2, {"--progress", "loud"});

@@ -217,6 +217,24 @@ TEST_F(Permuting, GoesWithEveryFormatAndMethod) {
   }
 }
 
+// Squares of such weights, or sums of them, are beyond the range of float.
+TEST_F(Permuting, WeightsNearTheEndsOfTheRange) {
+  for (const float size : {1e30F, 1e-30F, 0.0F}) {
+    for (float& value : model_.values(std::string(kDown) + ".weight")) {
+      value = size * (value > 0 ? 1.0F : 2.0F);
+    }
+    std::filesystem::remove_all(path("model"));
+    use(model_, 2, 24);
+    for (const char* sparsity : {"magnitude", "wanda", "ria"}) {
+      SCOPED_TRACE(std::string(sparsity) + " " + std::to_string(size));
+      QuantizeOptions options = permuted("out.h5", sparsity, "auto");
+      options.exclude = {"layers.1", "self_attn", "up_proj$", "gate_proj$"};
+      options.force = true;
+      EXPECT_NO_THROW(quantize(options, {}));
+    }
+  }
+}
+
 TEST_F(Permuting, IsTheSameForAnyThreadsAndAfterAStop) {
   const std::string whole = quantize(permuted("a.h5", "ria", "on", "int4_awq"), {}).sha256;
   QuantizeOptions options = permuted("b.h5", "ria", "on", "int4_awq");
