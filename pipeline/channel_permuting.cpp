@@ -234,6 +234,11 @@ void permute_channels(const BlockGraph& block, const JobPlan& plan, WorkingBlock
   }
 }
 
+std::string with_order(const std::string& detail, const WorkingLinear& linear) {
+  if (linear.column_order.empty()) return detail;
+  return detail + (detail.empty() ? "" : ", ") + "channels permuted";
+}
+
 DenseTensor copy_permuted(const BlockGraph& block, const Op& op, const WorkingLinear& linear,
                           const WeightSource& source) {
   DenseTensor tensor = copy_dense(source, linear.name + ".weight");

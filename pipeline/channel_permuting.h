@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <string>
 
 #include "calib/statistics.h"
 #include "core/progress_meter.h"
@@ -21,6 +22,9 @@ namespace pare {
 void permute_channels(const BlockGraph& block, const JobPlan& plan, WorkingBlock& working,
                       std::map<int, InputStatistics>& statistics, ThreadPool& pool,
                       const ProgressMeter& meter);
+
+/// What a report says of a linear: `detail`, and whether its input is in another order.
+std::string with_order(const std::string& detail, const WorkingLinear& linear);
 
 /// The stored weight of a linear that stays as it is, in the order of its neighbours.
 DenseTensor copy_permuted(const BlockGraph& block, const Op& op, const WorkingLinear& linear,

@@ -106,20 +106,6 @@ std::vector<float> target_weight(const WorkingLinear& linear, const SetContext& 
                                 statistics.tokens, step * step / 12, linear.name, context.pool);
 }
 
-// RIA compares weights with their rows, which a scale of the input would weigh anew: it is undone.
-std::vector<uint8_t> ria_mask(const WorkingLinear& linear, std::vector<float> weight,
-                              const SetContext& context) {
-  std::vector<double> square_sum = context.set.statistics.square_sum;
-  const std::vector<float>& scale = context.set.scale;
-  for (size_t i = 0; i < weight.size() && !scale.empty(); ++i) weight[i] /= scale[i % scale.size()];
-  for (size_t i = 0; i < scale.size(); ++i) {
-    square_sum[i] *= static_cast<double>(scale[i]) * static_cast<double>(scale[i]);
-  }
-  return two_of_four_mask(
-      ria_score(weight, linear.out_features, linear.in_features, square_sum, context.pool),
-      linear.out_features, linear.in_features, context.pool);
-}
-
 // Chooses the mask; where the weights are updated or will be rounded, the kept ones are solved for.
 PrunedWeight prune(const WorkingLinear& linear, const SetContext& context) {
   const int64_t out = linear.out_features;
@@ -135,7 +121,8 @@ PrunedWeight prune(const WorkingLinear& linear, const SetContext& context) {
       pruned.keep = wanda_mask(target, out, in, context.set.statistics.square_sum, context.pool);
       break;
     case SparsityMethod::kRia:
-      pruned.keep = ria_mask(linear, target, context);
+      pruned.keep = ria_mask(target, out, in, context.set.statistics.square_sum, context.set.scale,
+                             context.pool);
       break;
     case SparsityMethod::kSparseGpt: {
       SparseGptResult result = sparsegpt(target, out, in, context.factor, context.pool);
@@ -328,10 +315,7 @@ void compress_set(const WorkingBlock& working, const SharingSet& set, const JobP
     LayerReport report = make_report(linear);
     CompressedWeight weight = round_weight(linear, pruned[i], shared_absmax, context);
     validate(weight, linear.name + ".weight");
-    report.detail = set.detail;
-    if (!linear.column_order.empty()) {
-      report.detail += std::string(report.detail.empty() ? "" : ", ") + "channels permuted";
-    }
+    report.detail = with_order(set.detail, linear);
     report.sqnr_db = measure_sqnr(linear, weight, context);
     report.sparsity = weight.sparse ? 0.5 : 0;
     report.bytes = weight_bytes(weight);

@@ -88,4 +88,25 @@ std::vector<uint8_t> two_of_four_mask(std::span<const float> score, int64_t out_
   return keep;
 }
 
+std::vector<uint8_t> ria_mask(std::span<const float> weight, int64_t out_features,
+                              int64_t in_features, std::span<const double> square_sum,
+                              std::span<const float> scale, ThreadPool& pool) {
+  if (scale.empty()) {
+    return two_of_four_mask(ria_score(weight, out_features, in_features, square_sum, pool),
+                            out_features, in_features, pool);
+  }
+  check_sizes(weight.size(), out_features, in_features);
+  if (scale.size() != static_cast<size_t>(in_features) || square_sum.size() != scale.size()) {
+    throw Error(ErrorCode::kInternal, "RIA: a scale of " + std::to_string(scale.size()) +
+                                          " channels, expected " + std::to_string(in_features));
+  }
+  std::vector<float> unscaled(weight.begin(), weight.end());
+  for (size_t i = 0; i < unscaled.size(); ++i) unscaled[i] /= scale[i % scale.size()];
+  std::vector<double> squares(square_sum.begin(), square_sum.end());
+  for (size_t i = 0; i < squares.size(); ++i) {
+    squares[i] *= static_cast<double>(scale[i]) * static_cast<double>(scale[i]);
+  }
+  return ria_mask(unscaled, out_features, in_features, squares, {}, pool);
+}
+
 }  // namespace pare

@@ -33,4 +33,11 @@ std::vector<float> ria_score(std::span<const float> weight, int64_t out_features
 std::vector<uint8_t> two_of_four_mask(std::span<const float> score, int64_t out_features,
                                       int64_t in_features, ThreadPool& pool);
 
+/// The mask of a weight whose input is divided by `scale` [in], so that `weight` and `square_sum`
+/// are those of the scaled input; empty: ones. The scale is undone for the score: it would weigh
+/// the rows anew.
+std::vector<uint8_t> ria_mask(std::span<const float> weight, int64_t out_features,
+                              int64_t in_features, std::span<const double> square_sum,
+                              std::span<const float> scale, ThreadPool& pool);
+
 }  // namespace pare

@@ -49,6 +49,25 @@ TEST(Ria, RowsCountAlikeAndSoDoAllOfTheWeights) {
   for (size_t i = 0; i < score.size(); ++i) ASSERT_NEAR(scaled[i], score[i], 1e-6F * score[i]);
 }
 
+TEST(Ria, AScaleOfTheInputChangesNothing) {
+  constexpr int64_t kRows = 40;
+  constexpr int64_t kColumns = 24;
+  std::vector<float> weight = test::random_weight(54, kRows, kColumns);
+  std::vector<double> squares = random_squares(54, kColumns);
+  ThreadPool pool(2);
+  const Mask expected = ria_mask(weight, kRows, kColumns, squares, {}, pool);
+  std::vector<float> scale;
+  for (int64_t j = 0; j < kColumns; ++j) scale.push_back(std::ldexp(1.0F, static_cast<int>(j % 5)));
+  for (size_t i = 0; i < weight.size(); ++i) weight[i] *= scale[i % scale.size()];
+  for (size_t j = 0; j < squares.size(); ++j) {
+    squares[j] /= static_cast<double>(scale[j]) * static_cast<double>(scale[j]);
+  }
+  EXPECT_EQ(ria_mask(weight, kRows, kColumns, squares, scale, pool), expected);
+  EXPECT_NE(ria_mask(weight, kRows, kColumns, squares, {}, pool), expected) << "without effect";
+  scale.pop_back();
+  EXPECT_THROW(ria_mask(weight, kRows, kColumns, squares, scale, pool), Error);
+}
+
 TEST(Ria, DeadRowsColumnsAndChannelsHaveNoScore) {
   constexpr int64_t kRows = 6;
   constexpr int64_t kColumns = 8;
