@@ -71,6 +71,12 @@ std::string dense_qformat(DType dtype) {
   }
 }
 
+bool may_be_permuted(const EvaluatedModel& model) {
+  const Json recipe = recipe_of(model);
+  return text_or(recipe, "permute_channels", "off") != "off" &&
+         text_or(recipe, "sparsity", "none") != "none";
+}
+
 namespace {
 
 // Scales that the quantizer moved into norms and rows are not in an adapter that comes later.
@@ -78,6 +84,12 @@ void require_unscaled(const EvaluatedModel& model, const std::string& path,
                       const std::string& adapter) {
   const Json recipe = recipe_of(model);
   const std::string qformat = text_or(recipe, "qformat", "");
+  if (may_be_permuted(model)) {
+    throw Error(ErrorCode::kInputMalformed,
+                path + ": pruning may have put its channels in another order, which the adapter " +
+                    adapter + " does not know; quantize with --permute-channels off, or with " +
+                    "--lora " + adapter + " --lora-mode beside");
+  }
   const bool rotated = rotation_of(model) != "none";
   if (!rotated && qformat != "int8_sq" && qformat != "int4_awq" && qformat != "w4a8_awq") return;
   throw Error(ErrorCode::kInputMalformed,

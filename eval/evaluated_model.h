@@ -46,6 +46,9 @@ ModelResult describe(const EvaluatedModel& model);
 /// SHA-256 of the text that the model was calibrated on, from its recipe; empty when unknown.
 std::string calibration_text_sha256(const EvaluatedModel& model);
 
+/// Whether its recipe says that input channels may have been put in another order.
+bool may_be_permuted(const EvaluatedModel& model);
+
 /// config.json's "bos_token_id"; empty when there is none.
 std::vector<int32_t> bos_tokens(const EvaluatedModel& model);
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "eval/block_shape.h"
+#include "eval/channel_match.h"
 #include "eval/clusters.h"
 #include "eval/intervals.h"
 #include "eval/layer_divergence.h"
@@ -371,7 +372,8 @@ std::vector<LayerError> layer_errors(const EvaluatedModel& baseline,
                                                std::to_string(setup.hidden_bytes) +
                                                ": raise it, or take shorter windows");
   }
-  return Measurement(baseline, candidate, windows, setup, pool, meter).run();
+  const EvaluatedModel same_order = in_order_of(candidate, baseline, pool);
+  return Measurement(same_order, candidate, windows, setup, pool, meter).run();
 }
 
 }  // namespace pare

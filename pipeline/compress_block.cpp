@@ -8,6 +8,7 @@
 #include "kernels/codec.h"
 #include "model/block_parameters.h"
 #include "pare/error.h"
+#include "pipeline/channel_permuting.h"
 #include "pipeline/input_sharing.h"
 #include "pipeline/layer_quality.h"
 #include "quant/clip_search.h"
@@ -20,6 +21,7 @@
 #include "sparsity/admm.h"
 #include "sparsity/kept_weights.h"
 #include "sparsity/masks.h"
+#include "sparsity/ria.h"
 #include "sparsity/sparsegpt.h"
 
 namespace pare {
@@ -122,6 +124,10 @@ PrunedWeight prune(const WorkingLinear& linear, const SetContext& context) {
       break;
     case SparsityMethod::kWanda:
       pruned.keep = wanda_mask(target, out, in, context.set.statistics.square_sum, context.pool);
+      break;
+    case SparsityMethod::kRia:
+      pruned.keep = ria_mask(target, out, in, context.set.statistics.square_sum, context.set.scale,
+                             context.pool);
       break;
     case SparsityMethod::kSparseGpt: {
       SparseGptResult result = sparsegpt(target, out, in, context.factor, context.pool);
@@ -312,7 +318,7 @@ void compress_set(const WorkingBlock& working, const SharingSet& set, const JobP
     LayerReport report = make_report(linear);
     CompressedWeight weight = round_weight(linear, pruned[i], shared_absmax, context);
     validate(weight, linear.name + ".weight");
-    report.detail = set.detail;
+    report.detail = with_order(set.detail, linear);
     measure(linear, weight, context, report);
     report.sparsity = weight.sparse ? 0.5 : 0;
     report.bytes = weight_bytes(weight);
@@ -330,9 +336,10 @@ void compress_set(const WorkingBlock& working, const SharingSet& set, const JobP
   }
 }
 
-// A linear that stays as it is, unless a neighbour's scale went into its rows or columns.
-void keep_linear(const WorkingLinear& linear, const WeightSource& source, CompressedBlock& result) {
-  result.dense.push_back(copy_dense(source, linear.name + ".weight"));
+// A linear that stays as it is, in the order of its neighbours' channels.
+void keep_linear(const BlockGraph& block, size_t index, const WorkingLinear& linear,
+                 const WeightSource& source, CompressedBlock& result) {
+  result.dense.push_back(copy_permuted(block, block.ops[index], linear, source));
   LayerReport report = make_report(linear);
   report.bytes = static_cast<int64_t>(result.dense.back().bytes.size());
   result.layers.push_back(std::move(report));
@@ -361,7 +368,7 @@ CompressedBlock compress_block(const BlockGraph& block, const WeightSource& sour
       compress_set(working, set, plan, pool, meter, result);
     } else {
       for (const size_t index : set.linears) {
-        keep_linear(working.linears.at(index), source, result);
+        keep_linear(block, index, working.linears.at(index), source, result);
       }
     }
   }

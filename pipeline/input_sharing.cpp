@@ -7,6 +7,7 @@
 #include "kernels/codec.h"
 #include "model/block_runner.h"
 #include "pare/error.h"
+#include "pipeline/channel_permuting.h"
 #include "pipeline/compressed_block.h"
 #include "quant/awq.h"
 #include "quant/smoothquant.h"
@@ -212,6 +213,7 @@ WorkingBlock prepare_block(const BlockGraph& block, const WeightSource& source, 
       working.norms[i] = load_norm(block, op, source);
     }
   }
+  permute_channels(block, plan, working, statistics, pool, meter);
   for (const InputGroup& group : input_groups(block)) {
     std::vector<SharingSet> sets = split_by_plan(group, working);
     const auto known = statistics.find(group.value);

@@ -37,6 +37,9 @@ struct WorkingLinear {
   int64_t adapter_rank = 0;   ///< Of a LoRA adapter beside it, which follows absorbed scales.
   std::vector<float> lora_a;  ///< [rank, in]
   std::vector<float> lora_b;  ///< [out, rank]
+  /// Row r is row row_order[r] of the source, likewise columns; empty: as there.
+  std::vector<int32_t> row_order;
+  std::vector<int32_t> column_order;
 };
 
 /// Linears that share an input and are scaled alike.

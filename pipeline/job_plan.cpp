@@ -56,6 +56,9 @@ void check_options(const QuantizeOptions& options) {
           "save_stats cannot go on from a work_dir: finished layers are not calibrated again");
   require(options.stats.empty() || options.kv_cache == "none",
           "kv_cache is calibrated on the text itself: give --calib instead of --stats");
+  const std::string& permute = options.permute_channels;
+  require(permute == "auto" || permute == "on" || permute == "off",
+          "permute_channels is \"" + permute + "\"; expected auto, on or off");
   require(!options.resume || !options.work_dir.empty(), "resume needs a work_dir");
 }
 
@@ -162,6 +165,7 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
       plan.needs_gram = plan.needs_gram || scaled || updated;
       plan.needs_calibration = plan.needs_calibration || scaled || updated ||
                                linear.sparsity == SparsityMethod::kWanda ||
+                               linear.sparsity == SparsityMethod::kRia ||
                                has_input_scale(input_activation(*linear.format, options));
       // What the original's experts would see in place of a token's input is not kept.
       const bool matched = (updated || linear.stack.gptq) && !is_expert(name);
@@ -225,6 +229,8 @@ std::vector<std::string> options_without_effect(const JobPlan& plan) {
         options.smooth != usual.smooth || options.smooth_strength != usual.smooth_strength,
         smoothed, "smoothed");
   check("dynamic_activations", options.dynamic_activations, int8_activations, "int8_sq");
+  check("permute_channels", options.permute_channels != usual.permute_channels,
+        options.sparsity != "none", "pruned");
   check("gptaq_alpha", options.gptaq_alpha > 0, plan.needs_original || options.gptaq_alpha == 0,
         "made to make up for its input");
   check("rotate_seed", options.rotate_seed != usual.rotate_seed, options.rotate != "none",
@@ -255,6 +261,7 @@ std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
       {"dynamic_activations", options.dynamic_activations},
       {"gptaq_alpha", options.gptaq_alpha},
       {"sparsegpt_damping", options.sparsegpt_damping},
+      {"permute_channels", options.permute_channels},
       {"uncompressed_inputs", options.uncompressed_inputs},
       {"moe_calib", options.moe_calib},
       {"kv_cache", options.kv_cache},

@@ -50,7 +50,7 @@ GridSpec grid_spec(const QFormat& format, const QuantizeOptions& options);
 /// How the input is rounded: int8_sq has both ways.
 ActivationFormat input_activation(const QFormat& format, const QuantizeOptions& options);
 
-enum class SparsityMethod : uint8_t { kNone, kMagnitude, kWanda, kSparseGpt, kAdmm };
+enum class SparsityMethod : uint8_t { kNone, kMagnitude, kWanda, kRia, kSparseGpt, kAdmm };
 SparsityMethod find_sparsity(const std::string& name);
 
 /// "2:4 SparseGPT".

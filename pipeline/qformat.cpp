@@ -153,6 +153,8 @@ std::string sparsity_title(SparsityMethod method) {
       return "2:4 magnitude";
     case SparsityMethod::kWanda:
       return "2:4 Wanda";
+    case SparsityMethod::kRia:
+      return "2:4 RIA";
     case SparsityMethod::kSparseGpt:
       return "2:4 SparseGPT";
     case SparsityMethod::kAdmm:
@@ -167,10 +169,12 @@ SparsityMethod find_sparsity(const std::string& name) {
   if (name == "none") return SparsityMethod::kNone;
   if (name == "magnitude") return SparsityMethod::kMagnitude;
   if (name == "wanda") return SparsityMethod::kWanda;
+  if (name == "ria") return SparsityMethod::kRia;
   if (name == "sparsegpt") return SparsityMethod::kSparseGpt;
   if (name == "admm") return SparsityMethod::kAdmm;
-  throw Error(ErrorCode::kUsage,
-              "sparsity \"" + name + "\" is not known; known: none magnitude wanda sparsegpt admm");
+  throw Error(
+      ErrorCode::kUsage,
+      "sparsity \"" + name + "\" is not known; known: none magnitude wanda ria sparsegpt admm");
 }
 
 }  // namespace pare

@@ -59,6 +59,7 @@ const std::map<std::string, Setter>& setters() {
       {"dynamic_activations", set(&QuantizeOptions::dynamic_activations)},
       {"gptaq_alpha", set(&QuantizeOptions::gptaq_alpha)},
       {"sparsegpt_damping", set(&QuantizeOptions::sparsegpt_damping)},
+      {"permute_channels", set(&QuantizeOptions::permute_channels)},
       {"uncompressed_inputs", set(&QuantizeOptions::uncompressed_inputs)},
       {"stats", set(&QuantizeOptions::stats)},
       {"kv_cache", set(&QuantizeOptions::kv_cache)},

@@ -58,8 +58,12 @@ std::vector<uint8_t> wanda_mask(std::span<const float> weight, int64_t out_featu
                                           std::to_string(square_sum.size()) +
                                           " channels, expected " + std::to_string(in_features));
   }
-  // The largest norm becomes 1: a common factor does not change the order within a row, and keeps
-  // the scores of a large calibration set away from the end of the float range.
+  return choose_mask(weight, out_features, in_features, relative_norms(square_sum), pool);
+}
+
+// The largest norm becomes 1: a common factor does not change the order within a row, and keeps the
+// scores of a large calibration set away from the end of the float range.
+std::vector<float> relative_norms(std::span<const double> square_sum) {
   double largest = 0;
   for (const double value : square_sum) largest = value > largest ? value : largest;
   const double factor = largest > 0 ? 1.0 / largest : 1.0;
@@ -67,7 +71,7 @@ std::vector<uint8_t> wanda_mask(std::span<const float> weight, int64_t out_featu
   for (size_t i = 0; i < norm.size(); ++i) {
     norm[i] = static_cast<float>(std::sqrt(square_sum[i] * factor));
   }
-  return choose_mask(weight, out_features, in_features, norm, pool);
+  return norm;
 }
 
 }  // namespace pare

@@ -21,4 +21,7 @@ std::vector<uint8_t> wanda_mask(std::span<const float> weight, int64_t out_featu
                                 int64_t in_features, std::span<const double> square_sum,
                                 ThreadPool& pool);
 
+/// ‖x‖₂ of each channel, the largest of them 1. square_sum [in] Σ x² over tokens.
+std::vector<float> relative_norms(std::span<const double> square_sum);
+
 }  // namespace pare

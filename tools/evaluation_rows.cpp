@@ -110,6 +110,7 @@ std::string format_label(const std::string& qformat) {
 std::string sparsity_label(const std::string& sparsity) {
   if (sparsity == "magnitude") return "2:4 magnitude";
   if (sparsity == "wanda") return "2:4 Wanda";
+  if (sparsity == "ria") return "2:4 RIA";
   if (sparsity == "sparsegpt") return "2:4 SparseGPT";
   return "2:4 " + short_name(sparsity);
 }

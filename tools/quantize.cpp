@@ -56,7 +56,11 @@ void describe_scheme(CLI::App& app, Command& command) {
       "{qformat} in its name")
       ->capture_default_str();
   add("--sparsity", options.sparsity, "NAME",
-      "2:4 sparsity, with any format: none, magnitude, wanda, sparsegpt, admm")
+      "2:4 sparsity, with any format: none, magnitude, wanda, ria, sparsegpt, admm")
+      ->capture_default_str();
+  add("--permute-channels", options.permute_channels, "WHEN",
+      "2:4: put channels that pruning would make compete apart, where that is free: on, off, or "
+      "auto, where it pays on the calibration text")
       ->capture_default_str();
   add("--algo", options.algo, "NAME",
       "Method: auto, the best for the format; rtn; awq, gptq (INT4); smoothquant (INT8)")
@@ -253,7 +257,9 @@ void resolve(Command& command) {
   check_choice(options.lora_mode, {"merge", "beside"}, "--lora-mode");
   check_choice(options.rotate, {"none", "residual", "residual+heads"}, "--rotate");
   check_choice(options.moe_calib, {"routed", "all"}, "--moe-calib");
-  check_choice(options.sparsity, {"none", "magnitude", "wanda", "sparsegpt", "admm"}, "--sparsity");
+  check_choice(options.sparsity, {"none", "magnitude", "wanda", "ria", "sparsegpt", "admm"},
+               "--sparsity");
+  check_choice(options.permute_channels, {"auto", "on", "off"}, "--permute-channels");
   check_choice(options.kv_cache, {"none", "fp8", "int8"}, "--kv-cache");
   check_choice(options.kv_scales, {"tensor", "head"}, "--kv-scales");
   for (const std::string& name : split_list(command.export_formats)) {

@@ -106,7 +106,12 @@ const FORMATS = {
   mxfp4: "MXFP4",
   full_prec: "full precision",
 };
-const SPARSITIES = { magnitude: "2:4 magnitude", wanda: "2:4 Wanda", sparsegpt: "2:4 SparseGPT" };
+const SPARSITIES = {
+  magnitude: "2:4 magnitude",
+  wanda: "2:4 Wanda",
+  ria: "2:4 RIA",
+  sparsegpt: "2:4 SparseGPT",
+};
 
 /** "INT4-AWQ + 2:4 SparseGPT" */
 export function methodName(model) {

@@ -29,6 +29,7 @@ const Names kQuantizeOptions = {
     "--output_dir",
     "--qformat",
     "--sparsity",
+    "--permute-channels",
     "--awq_block_size",
     "--gptaq-alpha",
     "--group-size",

@@ -82,7 +82,8 @@ INSTANTIATE_TEST_SUITE_P(Quantized, Formats,
                          combination_name);
 INSTANTIATE_TEST_SUITE_P(Pruned, Formats,
                          ::testing::Combine(::testing::Values("full_prec"),
-                                            ::testing::Values("magnitude", "wanda", "sparsegpt")),
+                                            ::testing::Values("magnitude", "wanda", "ria",
+                                                              "sparsegpt")),
                          combination_name);
 
 TEST(Pruning, TheMoreItKnowsTheLessItCosts) {
@@ -105,6 +106,28 @@ TEST(Pruning, TheMoreItKnowsTheLessItCosts) {
   ASSERT_EQ(ratios.size(), 3U);
   EXPECT_GT(ratios[0], ratios[1]);
   EXPECT_GT(ratios[1], ratios[2]);
+}
+
+// The order is in the tensors alone: what runs the checkpoint knows nothing of it.
+TEST(Pruning, ChannelsInABetterOrderCostLess) {
+  const TempDir dir;
+  Arguments evaluation = {"--baseline", kDemo + "/model", "--text", kText,    "--ctx",
+                          "128",        "--limit",        "64",     "--json", "-",
+                          "-q"};
+  for (const char* when : {"off", "on"}) {
+    const std::string out = dir / (std::string(when) + ".h5");
+    quantize_json(demo_arguments(
+        out, {"--qformat", "full_prec", "--sparsity", "ria", "--permute-channels", when}));
+    evaluation.push_back(out);
+  }
+  const Finished run = run_program(kAccuracyEval, evaluation);
+  ASSERT_EQ(run.status, 0) << run.err;
+  const auto report = nlohmann::json::parse(run.out);
+  const auto ratio = [&](size_t i) {
+    const auto& task = report.at("candidates").at(i).at("tasks").at("perplexity");
+    return task.at("ppl_ratio").get<double>();
+  };
+  EXPECT_LT(ratio(1), ratio(0));
 }
 
 TEST(Evaluation, AModelAgainstItselfLosesNothing) {

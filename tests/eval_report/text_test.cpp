@@ -137,6 +137,7 @@ TEST(EvaluationRows, MethodLabels) {
   EXPECT_EQ(label("int8_sq", "none"), "INT8-SQ");
   EXPECT_EQ(label("full_prec", "none"), "BF16");
   EXPECT_EQ(label("full_prec", "wanda"), "2:4 Wanda");
+  EXPECT_EQ(label("full_prec", "ria"), "2:4 RIA");
   EXPECT_EQ(label("bf16", "magnitude"), "2:4 magnitude");
   EXPECT_EQ(label("fp8", "none", "fp8"), "FP8 + KV FP8");
   EXPECT_EQ(label("full_prec", "none", "int8"), "BF16 + KV INT8");

@@ -39,6 +39,7 @@ class FoldingEvery : public EveryModel {
     folded_ = source_;
     without_norms_ = source_;
     rescaled_ = 0;
+    permuted_ = 0;
     norms_changed_ = false;
     const Callbacks callbacks;
     ProgressMeter meter(callbacks, 1);
@@ -95,6 +96,7 @@ class FoldingEvery : public EveryModel {
   }
 
   void store(const BlockGraph& block, const WorkingLinear& linear, const SharingSet& set) {
+    permuted_ += linear.column_order.empty() ? 0 : 1;
     const auto out = static_cast<size_t>(linear.out_features);
     const auto in = static_cast<size_t>(linear.in_features);
     const auto op = std::find_if(block.ops.begin(), block.ops.end(), [&](const Op& one) {
@@ -150,6 +152,7 @@ class FoldingEvery : public EveryModel {
   MemorySource folded_{""};
   MemorySource without_norms_{""};
   int rescaled_ = 0;
+  int permuted_ = 0;
   bool norms_changed_ = false;
 };
 INSTANTIATE_TEST_SUITE_P(Models, FoldingEvery, ::testing::ValuesIn(model_configs()), name_of);
@@ -157,6 +160,26 @@ INSTANTIATE_TEST_SUITE_P(Models, FoldingEvery, ::testing::ValuesIn(model_configs
 TEST_P(FoldingEvery, SmoothQuantKeepsTheLogits) { check(options_of("int8_sq")); }
 
 TEST_P(FoldingEvery, AwqKeepsTheLogits) { check(options_of("int4_awq")); }
+
+// Channels that pruning puts in another order as well, before weights are pruned.
+TEST_P(FoldingEvery, PermutedChannelsKeepTheLogits) {
+  for (const char* qformat : {"full_prec", "int8_sq", "int4_awq"}) {
+    SCOPED_TRACE(std::string(qformat) + ", seed " + std::to_string(kModelSeed));
+    QuantizeOptions options = options_of(qformat);
+    options.sparsity = "ria";
+    options.permute_channels = "on";
+    for_each_block(graph_, [&](const BlockGraph& block) {
+      for (const Op& op : block.ops) {
+        if (op.kind != OpKind::kLinear || block.in_features(op) % 4 == 0) continue;
+        options.exclude.push_back("^" + block.full_name(op) + "$");
+      }
+    });
+    fold(options);
+    const bool mamba = GetParam().name.find("Mamba") != std::string::npos;
+    EXPECT_EQ(permuted_ > 0, !mamba);
+    EXPECT_LT(relative_error(logits(folded_), logits(source_)), 1e-5);
+  }
+}
 
 }  // namespace
 }  // namespace pare::testing
