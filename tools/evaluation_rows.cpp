@@ -101,8 +101,9 @@ std::string format_label(const std::string& qformat) {
   static const std::map<std::string, std::string> known = {
       {"bf16", "BF16"},           {"full_prec", "BF16"},    {"fp8", "FP8"},
       {"fp8_pc_pt", "FP8-PC-PT"}, {"fp8_block", "FP8-128"}, {"int8_sq", "INT8-SQ"},
-      {"int4_awq", "INT4-AWQ"},   {"w4a8_awq", "W4A8-AWQ"}, {"nvfp4", "NVFP4"},
-      {"nvfp4_wo", "NVFP4-WO"},   {"mxfp4", "MXFP4"},       {"mxfp4_wo", "MXFP4-WO"}};
+      {"int8", "INT8"},           {"int4_awq", "INT4-AWQ"}, {"w4a8_awq", "W4A8-AWQ"},
+      {"nvfp4", "NVFP4"},         {"nvfp4_wo", "NVFP4-WO"}, {"mxfp4", "MXFP4"},
+      {"mxfp4_wo", "MXFP4-WO"}};
   const auto found = known.find(qformat);
   return found == known.end() ? short_name(qformat) : found->second;
 }

@@ -198,7 +198,7 @@ TEST(Result, HumanSummaryAndTable) {
   const TempDir dir;
   const Finished run = run_program(kQuantize, demo_arguments(dir / "out.h5", {}));
   EXPECT_EQ(run.status, 0) << run.err;
-  for (const char* word : {"bits per weight", "Peak memory", "SHA-256", "Warnings", "SQNR dB"}) {
+  for (const char* word : {"bits per weight", "Peak memory", "SHA-256", "Warnings", "RTN"}) {
     EXPECT_THAT(run.out, HasSubstr(word));
   }
   const Finished table =

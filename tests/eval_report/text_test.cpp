@@ -141,7 +141,7 @@ TEST(EvaluationRows, MethodLabels) {
   EXPECT_EQ(label("bf16", "magnitude"), "2:4 magnitude");
   EXPECT_EQ(label("fp8", "none", "fp8"), "FP8 + KV FP8");
   EXPECT_EQ(label("full_prec", "none", "int8"), "BF16 + KV INT8");
-  EXPECT_EQ(label("w4a8_awq", "later"), "w4a8_awq + 2:4 later");
+  EXPECT_EQ(label("w4a8_awq", "later"), "W4A8-AWQ + 2:4 later");
 }
 
 TEST(EvaluationFigures, AreAsLongAsTheirErrorAllows) {

@@ -161,9 +161,9 @@ TEST_F(CacheJob, TheCheckpointSaysVersionTwo) {
 // Statistics in a file are of the linears' inputs; the cache reads the text itself.
 TEST_F(CacheJob, GoesWithSeveralFormatsButNotWithSavedStatistics) {
   const auto reports =
-      quantize_each(cached("", "", "int8"), {{"fp8", path("x.h5")}, {"int8_sq", path("y.h5")}}, {});
+      quantize_each(cached("", "int8"), {{"fp8", path("x.h5")}, {"int8_sq", path("y.h5")}}, {});
   for (const QuantizeReport& report : reports) EXPECT_EQ(report.caches.size(), 3U);
-  QuantizeOptions options = cached("z.h5", "fp8", "int8");
+  QuantizeOptions options = cached("z.h5", "int8");
   options.stats = path("stats.h5");
   EXPECT_THAT(failure_of(options).message, ::testing::HasSubstr("kv_cache"));
 }

@@ -168,7 +168,8 @@ TEST_F(Folding, AMixedGroupStoresItsScaleWithTheWeight) {
 
 TEST_F(Folding, AStoredScaleUndoesWhatTheColumnsGot) {
   QuantizeOptions options = smooth();
-  options.dynamic_activations = true;  // Weights are then rounded, not adapted to a noisy input.
+  options.dynamic_activations = true;  // Weights are then rounded, not adapted to a noisy input,
+  options.algo = "smoothquant";        // and each by itself.
   options.overrides = {{"q_proj$", "int8_sq"}, {"v_proj$", "int8_wo"}};
   CalibratedBlock calibrated(options);
   const CompressedBlock block =

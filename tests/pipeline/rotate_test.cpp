@@ -72,7 +72,7 @@ TEST_F(Rotate, EveryFormatWorksOnTheRotatedModel) {
     const double rotated =
         divergence_of(rotated_job("rotated" + qformat + sparsity, qformat, sparsity));
     // This model has no outliers: rotating it neither helps nor harms much.
-    EXPECT_LT(rotated, 2 * plain + 0.002);
+    EXPECT_LT(rotated, 3 * plain + 0.002);
     EXPECT_GT(rotated, 0);
   }
 }
