@@ -91,7 +91,9 @@ void require_unscaled(const EvaluatedModel& model, const std::string& path,
                     "--lora " + adapter + " --lora-mode beside");
   }
   const bool rotated = rotation_of(model) != "none";
-  if (!rotated && qformat != "int8_sq" && qformat != "int4_awq" && qformat != "w4a8_awq") return;
+  static const std::set<std::string> scaled = {"int8_sq",  "int4_awq", "w4a8_awq", "nvfp4",
+                                               "nvfp4_wo", "mxfp4",    "mxfp4_wo"};
+  if (!rotated && !scaled.contains(qformat)) return;
   throw Error(ErrorCode::kInputMalformed,
               path + ": its " +
                   (rotated ? "weights are rotated" : qformat + " moved scales between layers") +
@@ -103,7 +105,7 @@ void require_unscaled(const EvaluatedModel& model, const std::string& path,
 
 std::string rotation_of(const EvaluatedModel& model) {
   const Json recipe = recipe_of(model);
-  const std::string kind = text_or(recipe, "rotate", "none");
+  std::string kind = text_or(recipe, "rotate", "none");
   if (kind == "none") return kind;
   return kind + ", seed " + recipe.value("rotate_seed", Json(0)).dump();
 }

@@ -52,23 +52,23 @@ const std::vector<QFormat>& qformat_table() {
        .remark = "NVFP4 weights and activations: E2M1, an E4M3 scale for each 16",
        .weight = WeightFormat::kNvfp4,
        .activation = ActivationFormat::kNvfp4,
-       .stack = {.search_clip = true, .gptq = true},
+       .stack = {.scaling = ScalingMethod::kAwq, .search_clip = true, .gptq = true},
        .group_size = kNvfp4Group},
       {.name = "nvfp4_wo",
        .remark = "NVFP4 weights only",
        .weight = WeightFormat::kNvfp4,
-       .stack = {.search_clip = true, .gptq = true},
+       .stack = {.scaling = ScalingMethod::kAwq, .search_clip = true, .gptq = true},
        .group_size = kNvfp4Group},
       {.name = "mxfp4",
        .remark = "MXFP4 weights and activations: E2M1, a power of two for each 32",
        .weight = WeightFormat::kMxfp4,
        .activation = ActivationFormat::kMxfp4,
-       .stack = {.search_clip = true, .gptq = true},
+       .stack = {.scaling = ScalingMethod::kAwq, .search_clip = true, .gptq = true},
        .group_size = kMxfp4Group},
       {.name = "mxfp4_wo",
        .remark = "MXFP4 weights only",
        .weight = WeightFormat::kMxfp4,
-       .stack = {.search_clip = true, .gptq = true},
+       .stack = {.scaling = ScalingMethod::kAwq, .search_clip = true, .gptq = true},
        .group_size = kMxfp4Group},
       {.name = "full_prec",
        .remark = "Not quantized; for 2:4 sparsity alone, or as a copy to compare with",
@@ -108,7 +108,9 @@ AlgorithmStack find_stack(const std::string& algo, const QFormat& format) {
       break;
     case WeightFormat::kNvfp4:
     case WeightFormat::kMxfp4:
-      own = {{"gptq", {.search_clip = true, .gptq = true}}, {"clip", clip}};
+      own = {{"awq", {.scaling = ScalingMethod::kAwq, .search_clip = true}},
+             {"gptq", {.search_clip = true, .gptq = true}},
+             {"clip", clip}};
       break;
     case WeightFormat::kFp8E4m3:
       own = {{"gptq", {.gptq = true}}};

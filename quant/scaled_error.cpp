@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/dtype.h"
+#include "kernels/codec.h"
 #include "quant/blas.h"
 #include "quant/clip_search.h"
 #include "quant/grid_rounding.h"
@@ -63,6 +65,18 @@ double sum_row_errors(std::span<const float> delta, int64_t rows, int64_t column
   return sum;
 }
 
+/// With the global scale that NVFP4 would have for the scaled weights of the whole group.
+GridSpec scaled_spec(const LinearGroup& group, std::span<const float> scale, GridSpec spec) {
+  if (spec.format != WeightFormat::kNvfp4) return spec;
+  float absmax = 0;
+  for (const GroupLinear& linear : group.linears) {
+    const ValueRange range = scaled_range(linear, scale);
+    absmax = std::max({absmax, -range.lowest, range.highest});
+  }
+  spec.global_scale = symmetric_scale(absmax, kE4m3Max * kE2m1Max);
+  return spec;
+}
+
 double absmax_linear_error(const GroupLinear& linear, std::span<const float> scale,
                            std::span<const float> inverse, const GridSpec& spec,
                            std::span<const float> gram, ThreadPool& pool) {
@@ -79,10 +93,10 @@ double absmax_linear_error(const GroupLinear& linear, std::span<const float> sca
       for (int64_t column = 0; column < columns; column += length) {
         const std::span<float> run(values.data() + row * columns + column,
                                    static_cast<size_t>(std::min(length, columns - column)));
-        const RunScale fitted =
-            spec.group_size == kPerTensor
-                ? whole
-                : scale_for_range(spec.format, spec.symmetric, value_range(run));
+        RunScale fitted = spec.group_size == kPerTensor
+                              ? whole
+                              : scale_for_range(spec.format, spec.symmetric, value_range(run));
+        fitted.scale = stored_scale(spec.format, spec.global_scale, fitted.scale);
         round_values(spec.format, spec.symmetric, fitted, run, run);
       }
     }
@@ -108,8 +122,9 @@ std::vector<float> rescale_gram(std::span<const float> gram, std::span<const flo
 }  // namespace
 
 double absmax_scaled_error(const LinearGroup& group, std::span<const float> scale,
-                           const GridSpec& spec, std::span<const float> gram, ThreadPool& pool) {
+                           const GridSpec& given, std::span<const float> gram, ThreadPool& pool) {
   use_single_threaded_blas();
+  const GridSpec spec = scaled_spec(group, scale, given);
   const std::vector<float> inverse = reciprocal(scale);
   double sum = 0;
   for (const GroupLinear& linear : group.linears) {
@@ -119,8 +134,9 @@ double absmax_scaled_error(const LinearGroup& group, std::span<const float> scal
 }
 
 double clipped_scaled_error(const LinearGroup& group, std::span<const float> scale,
-                            const GridSpec& spec, std::span<const float> gram, ThreadPool& pool) {
+                            const GridSpec& given, std::span<const float> gram, ThreadPool& pool) {
   use_single_threaded_blas();
+  const GridSpec spec = scaled_spec(group, scale, given);
   const std::vector<float> inverse = reciprocal(scale);
   const std::vector<float> scaled_gram = rescale_gram(gram, inverse);
   double sum = 0;
