@@ -130,6 +130,10 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
   for (const std::string& pattern : options.exclude) {
     rules.push_back({pattern, compile(pattern), untouched, 0, false});
   }
+  std::vector<Rule> skips;
+  for (const std::string& pattern : options.sparsity_skip) {
+    skips.push_back({pattern, compile(pattern), untouched, 0, false});
+  }
   for_each_block(graph, [&](const BlockGraph& block) {
     for (const Op& op : block.ops) {
       if (op.kind != OpKind::kLinear || op.linear.keep) continue;
@@ -156,6 +160,11 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
         // A pattern that also means other layers does not ask for this one.
         if (!op.linear.keep || !rule.general) linear = rule.plan;
       }
+      for (Rule& skip : skips) {
+        if (!std::regex_search(name, skip.pattern)) continue;
+        ++skip.matches;
+        linear.sparsity = SparsityMethod::kNone;
+      }
       check_shape(name, linear, block.in_features(op));
       any = any || linear.changes();
       const bool scaled = linear.stack != AlgorithmStack{};
@@ -174,6 +183,7 @@ JobPlan make_plan(const QuantizeOptions& given, const ModelGraph& graph) {
       plan.linears[name] = linear;
     }
   });
+  rules.insert(rules.end(), skips.begin(), skips.end());
   for (const Rule& rule : rules) {
     if (rule.matches == 0) {
       throw Error(ErrorCode::kUsage, "\"" + rule.text +
@@ -229,6 +239,7 @@ std::vector<std::string> options_without_effect(const JobPlan& plan) {
         options.smooth != usual.smooth || options.smooth_strength != usual.smooth_strength,
         smoothed, "smoothed");
   check("dynamic_activations", options.dynamic_activations, int8_activations, "int8_sq");
+  check("sparsity_skip", !options.sparsity_skip.empty(), options.sparsity != "none", "pruned");
   check("permute_channels", options.permute_channels != usual.permute_channels,
         options.sparsity != "none", "pruned");
   check("gptaq_alpha", options.gptaq_alpha > 0, plan.needs_original || options.gptaq_alpha == 0,
@@ -269,6 +280,7 @@ std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
       {"kv_affine", options.kv_affine},
       {"parse_special", options.parse_special},
       {"exclude", options.exclude},
+      {"sparsity_skip", options.sparsity_skip},
       {"overrides", nlohmann::json::array()},
   };
   for (const auto& [pattern, name] : options.overrides) {

@@ -69,6 +69,7 @@ const std::map<std::string, Setter>& setters() {
       {"parse_special", set(&QuantizeOptions::parse_special)},
       {"lora_mode", set(&QuantizeOptions::lora_mode)},
       {"exclude", set(&QuantizeOptions::exclude)},
+      {"sparsity_skip", set(&QuantizeOptions::sparsity_skip)},
       {"overrides", set(&QuantizeOptions::overrides)},
   };
   return table;

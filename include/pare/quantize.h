@@ -74,6 +74,8 @@ struct QuantizeOptions {
   std::string lora_mode = "merge";   ///< It is merged into the weights before anything else; or it
                                      ///< stays "beside" the compressed ones, as it is.
 
+  std::vector<std::string>
+      sparsity_skip;                 ///< Regular expressions over linear names that stay dense.
   std::vector<std::string> exclude;  ///< Regular expressions over linear names, kept in BF16.
   std::vector<std::pair<std::string, std::string>> overrides;  ///< Regular expression → qformat.
   std::string recipe;  ///< JSON file with any of the above; options that differ from their default

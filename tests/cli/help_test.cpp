@@ -67,6 +67,7 @@ const Names kQuantizeOptions = {
     "--max-memory",
     "--work-dir",
     "--resume",
+    "--sparsity-skip",
     "--formats",
     "--target-bits",
     "--max-loss",

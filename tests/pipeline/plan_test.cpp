@@ -73,6 +73,22 @@ TEST_F(Plan, UnknownNamesAreRefusedWithTheKnownOnes) {
   EXPECT_EQ(found.code, ErrorCode::kUsage);
 }
 
+TEST_F(Plan, LayersThatSkipSparsityStayDenseInTheirFormat) {
+  QuantizeOptions options = job("a.h5", "int8_sq", "wanda");
+  options.sparsity_skip = {"down_proj$", "layers.0.self_attn"};
+  for (const LayerReport& layer : quantize(options, {}).layers) {
+    const bool dense = layer.name.ends_with("down_proj") ||
+                       layer.name.find("layers.0.self_attn") != std::string::npos;
+    EXPECT_EQ(layer.sparsity, dense ? 0 : 0.5) << layer.name;
+    EXPECT_EQ(layer.qformat, "int8_sq");
+  }
+  options = job("b.h5", "int8_sq", "wanda");
+  options.sparsity_skip = {"nobody"};
+  const Failure found = failure_of(options);
+  EXPECT_EQ(found.code, ErrorCode::kUsage);
+  EXPECT_THAT(found.message, AllOf(HasSubstr("nobody"), HasSubstr("matches no linear")));
+}
+
 TEST_F(Plan, AMethodThatAFormatDoesNotHaveIsRefusedWithThoseItHas) {
   QuantizeOptions options = job("a.h5", "fp8");
   options.algo = "awq";
