@@ -91,7 +91,10 @@ TEST_F(Quality, SparsityCostsAndFormatsOnTopCostLittleMore) {
 
 class LayerQualityReport : public PipelineTest {
  protected:
-  LayerQualityReport() { write({}); }
+  LayerQualityReport() {
+    write({});
+    write_ids(32, 24);  // Eight bits are fitted only to enough tokens.
+  }
 };
 
 // Rounding to nearest is what it is compared with, so there the two are the same number.
@@ -129,6 +132,12 @@ TEST_F(LayerQualityReport, SaysWhatChoseTheNumbersAndWhatWasClamped) {
     EXPECT_THAT(layer.algorithm, ::testing::HasSubstr("noise compensation"));
     EXPECT_GT(layer.quantized_inputs, 0);
     EXPECT_LE(layer.clamped_inputs, layer.quantized_inputs);
+  }
+  options.calibration_size = 4;
+  options.output = path("d.h5");
+  for (const LayerReport& layer : quantize(options, {}).layers) {
+    EXPECT_THAT(layer.algorithm, ::testing::EndsWith("round to nearest"));
+    EXPECT_THAT(layer.fallback, ::testing::HasSubstr("96 tokens are few"));
   }
   options = job("c.h5", "int4_awq", "sparsegpt");
   for (const LayerReport& layer : quantize(options, {}).layers) {
