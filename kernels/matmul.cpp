@@ -26,6 +26,22 @@ constexpr std::array<int64_t, 5> kRowTiers = {16, 32, 64, 128, 256};
 // 127 × 127 stay below: longer sums are made of such spans, added as integers.
 constexpr int64_t kExactProducts = 1024;
 
+// With AMX oneDNN cuts longer sums into parts whose length depends on the number of rows, and the
+// parts' sums round differently: a row would not be the same in other company. Sums of BF16 are
+// made of spans that it does not cut, added in their order.
+constexpr int64_t kUncutProducts = 896;
+
+// It also has another kernel for few rows of few outputs, for which rows are added.
+constexpr int64_t kFewOutputs = 32;
+constexpr int64_t kEnoughRows = 64;
+
+// Spans of about the same width, which is a whole number of the widest kernel's steps (AMX).
+int64_t span_width(int64_t in_features, int64_t longest) {
+  constexpr int64_t kStep = 64;
+  const int64_t spans = std::max<int64_t>(1, (in_features + longest - 1) / longest);
+  return ((in_features + spans - 1) / spans + kStep - 1) / kStep * kStep;
+}
+
 Type destination_type(Type type) { return type == Type::s8 ? Type::s32 : Type::f32; }
 
 // The part of a packed matrix that multiplies inputs [begin, begin + width).
@@ -117,15 +133,33 @@ struct PackedMatrix::State {
   // False when this processor has no fast product of the type.
   template <typename Element>
   bool pack(const Element* w, Type type, int64_t longest) {
+    const int64_t width = span_width(in_features, longest);
     try {
-      for (int64_t begin = 0; begin < in_features; begin += longest) {
+      for (int64_t begin = 0; begin < in_features; begin += width) {
         spans.push_back(std::make_unique<PackedSpan>(w, type, out_features, in_features, begin,
-                                                     std::min(longest, in_features - begin)));
+                                                     std::min(width, in_features - begin)));
       }
       return true;
     } catch (const dnnl::error&) {
       spans.clear();
       return false;
+    }
+  }
+
+  // `sums` holds those of the spans behind the first.
+  template <typename Element, typename Sum>
+  void multiply(const Element* x, int64_t rows, Sum* y, std::vector<Sum>& sums,
+                MatmulScratch& scratch) const {
+    for (int64_t begin = 0; begin < rows;) {
+      const int64_t tier = std::min(padded_rows(rows - begin), kRowTiers.back());
+      Sum* target = y + begin * out_features;
+      spans[0]->multiply(x + begin * in_features, tier, target, scratch);
+      for (size_t i = 1; i < spans.size(); ++i) {
+        sums.resize(static_cast<size_t>(tier * out_features));
+        spans[i]->multiply(x + begin * in_features, tier, sums.data(), scratch);
+        std::transform(sums.begin(), sums.end(), target, target, std::plus<>());
+      }
+      begin += tier;
     }
   }
 };
@@ -145,7 +179,7 @@ PackedMatrix PackedMatrix::bf16(std::span<const uint16_t> w, int64_t out_feature
   State& state = *matrix.state_;
   state.out_features = out_features;
   state.in_features = in_features;
-  if (!state.pack(w.data(), Type::bf16, in_features)) {
+  if (!state.pack(w.data(), Type::bf16, kUncutProducts)) {
     state.plain.resize(w.size());
     bf16_to_f32(w, state.plain);
   }
@@ -159,11 +193,7 @@ PackedMatrix PackedMatrix::int8(std::span<const int8_t> w, int64_t out_features,
   State& state = *matrix.state_;
   state.out_features = out_features;
   state.in_features = in_features;
-  // Spans of about the same width, which is a whole number of the widest kernel's steps (AMX).
-  constexpr int64_t kStep = 64;
-  const int64_t spans = (in_features + kExactProducts - 1) / kExactProducts;
-  const int64_t longest = ((in_features + spans - 1) / spans + kStep - 1) / kStep * kStep;
-  if (!int8_is_exact() || !state.pack(w.data(), Type::s8, longest)) {
+  if (!int8_is_exact() || !state.pack(w.data(), Type::s8, kExactProducts)) {
     state.plain.assign(w.begin(), w.end());
   }
   return matrix;
@@ -188,12 +218,21 @@ void PackedMatrix::multiply_bf16(const uint16_t* x, int64_t rows, float* y,
     multiply_f32(wide.data(), rows, y);
     return;
   }
-  for (int64_t begin = 0; begin < rows;) {
-    const int64_t tier = std::min(padded_rows(rows - begin), kRowTiers.back());
-    state_->spans[0]->multiply(x + begin * state_->in_features, tier,
-                               y + begin * state_->out_features, scratch);
-    begin += tier;
+  MatmulScratch::State& working = scratch.state();
+  const int64_t in = state_->in_features;
+  const int64_t out = state_->out_features;
+  const int64_t rest = rows % kRowTiers.back();
+  if (out >= kFewOutputs || rest == 0 || padded_rows(rest) >= kEnoughRows) {
+    state_->multiply(x, rows, y, working.y, scratch);
+    return;
   }
+  const int64_t whole = rows - rest;
+  state_->multiply(x, whole, y, working.y, scratch);
+  working.few_x.assign(x + whole * in, x + rows * in);
+  working.few_x.resize(static_cast<size_t>(kEnoughRows * in));
+  working.few_y.resize(static_cast<size_t>(kEnoughRows * out));
+  state_->multiply(working.few_x.data(), kEnoughRows, working.few_y.data(), working.y, scratch);
+  std::copy_n(working.few_y.begin(), rest * out, y + whole * out);
 }
 
 void PackedMatrix::multiply_int8(const int8_t* x, int64_t rows, int32_t* y,
@@ -201,18 +240,10 @@ void PackedMatrix::multiply_int8(const int8_t* x, int64_t rows, int32_t* y,
   MatmulScratch::State& working = scratch.state();
   const int64_t in = state_->in_features;
   const int64_t out = state_->out_features;
-  for (int64_t begin = 0; begin < rows && !state_->spans.empty();) {
-    const int64_t tier = std::min(padded_rows(rows - begin), kRowTiers.back());
-    int32_t* target = y + begin * out;
-    state_->spans[0]->multiply(x + begin * in, tier, target, scratch);
-    working.sums.resize(static_cast<size_t>(tier * out));
-    for (size_t i = 1; i < state_->spans.size(); ++i) {
-      state_->spans[i]->multiply(x + begin * in, tier, working.sums.data(), scratch);
-      std::transform(working.sums.begin(), working.sums.end(), target, target, std::plus<>());
-    }
-    begin += tier;
+  if (!state_->spans.empty()) {
+    state_->multiply(x, rows, y, working.sums, scratch);
+    return;
   }
-  if (!state_->spans.empty()) return;
   // FP32 sums are exact for as many products.
   working.x.assign(x, x + rows * in);
   working.y.resize(static_cast<size_t>(rows * out));

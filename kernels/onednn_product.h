@@ -59,7 +59,9 @@ std::shared_ptr<const Product> make_product(const dnnl::memory::desc& source,
 struct MatmulScratch::State {
   std::vector<float> x;  ///< For the paths without oneDNN.
   std::vector<float> y;
-  std::vector<int32_t> sums;  ///< Of a part of the inputs.
+  std::vector<int32_t> sums;    ///< Of a part of the inputs.
+  std::vector<uint16_t> few_x;  ///< Few rows for few outputs, and zeros.
+  std::vector<float> few_y;
 
   /// Weights that stay where they are have a memory object of their own: attaching one to packed
   /// weights writes their padding, which other threads are reading.

@@ -180,8 +180,9 @@ TEST(Matmul, RowsAreIndependentOfEachOther) {
     int64_t in;
   };
   MatmulScratch scratch;
-  for (const Size size : {Size{33, 15}, Size{130, 64}, Size{64, 640}, Size{256, 1792},
-                          Size{4096, 256}, Size{1000, 3000}}) {
+  for (const Size size :
+       {Size{33, 15}, Size{130, 64}, Size{64, 640}, Size{256, 1792}, Size{4096, 256},
+        Size{1000, 3000}, Size{320, 14336}, Size{4, 640}, Size{16, 64}, Size{24, 900}}) {
     const PackedMatrix matrix =
         PackedMatrix::bf16(normal_bf16(size.out * size.in, kRandomSeed), size.out, size.in);
     const auto x = normal_bf16(300 * size.in, kRandomSeed + 1);
