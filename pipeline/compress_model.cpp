@@ -34,6 +34,7 @@ class ModelCompression {
         total += compress_cost() * static_cast<double>(pieces) + 2 * static_cast<double>(windows());
       }
     }
+    total -= static_cast<double>(windows());  // The last layer has nothing behind it.
     job_.meter.set_total(total);
     if (job_.graph.encoder) {
       if (calibration_) calibration_->start(Stack::kEncoder);
@@ -51,7 +52,8 @@ class ModelCompression {
   }
 
  private:
-  int64_t windows() const { return calibration_ ? calibration_->sequences() : 0; }
+  // Known before the calibration run has embedded them.
+  int64_t windows() const { return calibration_ ? job_.windows.count : 0; }
 
   // A sequence through a block costs one; so, roughly, does compressing the block for each.
   double compress_cost() const {
