@@ -9,6 +9,7 @@
 #include "core/thread_pool.h"
 #include "quant/awq.h"
 #include "quant/clip_search.h"
+#include "quant/coordinate_descent.h"
 #include "quant/obs_solver.h"
 #include "quant/output_error.h"
 #include "quant/smoothquant.h"
@@ -158,6 +159,22 @@ void gptq_with_scale_search(benchmark::State& state) {
   set_rate(state, "weights", layer.count());
 }
 
+// Four times: out × in² multiplications and additions in one product, the rest is small beside it.
+void coordinate_descent(benchmark::State& state) {
+  BenchLayer layer(state);
+  const WeightGrid start = absmax_grid(layer.weight, layer.rows, layer.columns, kInt4);
+  const std::vector<int8_t> start_codes = encode(start, layer.weight, layer.pool);
+  const std::vector<float> diagonal = descent_diagonal(layer.gram, layer.columns, {}, 0.01);
+  for (auto _ : state) {
+    WeightGrid grid = start;
+    std::vector<int8_t> codes = start_codes;
+    descend_codes(layer.weight, {}, {layer.gram, diagonal}, grid, codes, layer.pool);
+    benchmark::DoNotOptimize(codes.data());
+  }
+  const auto in = static_cast<double>(layer.columns);
+  set_rate(state, "flop", 4 * 2 * static_cast<double>(layer.rows) * in * in);
+}
+
 void kept_weights(benchmark::State& state) {
   BenchLayer layer(state);
   std::vector<uint8_t> keep(layer.weight.size());
@@ -186,6 +203,7 @@ BENCHMARK(smoothquant_search)->Apply(shapes);
 BENCHMARK(factorize)->Apply(shapes);
 BENCHMARK(sparsegpt_pass)->Apply(shapes);
 BENCHMARK(gptq_with_scale_search)->Apply(shapes);
+BENCHMARK(coordinate_descent)->Apply(shapes);
 BENCHMARK(kept_weights)->Apply(shapes);
 
 }  // namespace

@@ -4,26 +4,16 @@
 #include <string>
 #include <vector>
 
+#include "core/permutation.h"
 #include "pare/error.h"
 
 namespace pare {
 namespace {
 
-template <typename Value>
-void permute_rows_of(std::vector<Value>& values, std::span<const int32_t> order) {
-  std::vector<Value> row(order.size());
-  for (size_t first = 0; first < values.size(); first += order.size()) {
-    for (size_t i = 0; i < order.size(); ++i) {
-      row[i] = values[first + static_cast<size_t>(order[i])];
-    }
-    std::copy(row.begin(), row.end(), values.begin() + static_cast<ptrdiff_t>(first));
-  }
-}
-
 // Rows and columns of a square matrix.
 void permute_square(std::vector<double>& matrix, std::span<const int32_t> order) {
   if (matrix.empty()) return;
-  permute_rows_of(matrix, order);
+  permute_columns(matrix, order);
   const size_t size = order.size();
   // Rows trade places along the cycles of the order: a second matrix would be large.
   std::vector<bool> done(size, false);
@@ -52,10 +42,10 @@ InputStatistics permute(InputStatistics statistics, std::span<const int32_t> ord
                                           " channels, expected " +
                                           std::to_string(statistics.in_features));
   }
-  permute_rows_of(statistics.amax, order);
-  permute_rows_of(statistics.mean_abs, order);
-  permute_rows_of(statistics.square_sum, order);
-  permute_rows_of(statistics.sample, order);
+  permute_columns(statistics.amax, order);
+  permute_columns(statistics.mean_abs, order);
+  permute_columns(statistics.square_sum, order);
+  permute_columns(statistics.sample, order);
   permute_square(statistics.gram, order);
   permute_square(statistics.mismatch, order);
   return statistics;

@@ -16,6 +16,15 @@ constexpr int64_t kTokenBlock = 512;
 constexpr int64_t kGramTile = 256;
 constexpr int64_t kChannelTile = 64;
 
+// One of each `stride` tokens, at a place in them that changes by the golden ratio: at equal
+// distances the sample of windows of equal length would be of the same few positions, and first
+// tokens are unlike all others.
+bool is_sampled(int64_t token, int64_t stride) {
+  const auto block = static_cast<uint64_t>(token / stride);
+  const uint64_t place = block * 0x9e3779b9U % (uint64_t{1} << 32);
+  return token % stride == static_cast<int64_t>(place * static_cast<uint64_t>(stride) >> 32);
+}
+
 }  // namespace
 
 StatisticsCollector::StatisticsCollector(const std::vector<WatchedValue>& values, ThreadPool& pool)
@@ -219,7 +228,7 @@ void StatisticsCollector::end_batch() {
     const int64_t in = statistics.in_features;
     for (const std::vector<uint16_t>& rows : watched.batch) {
       for (auto row = rows.begin(); row != rows.end(); row += in) {
-        const bool wanted = watched.seen++ % watched.sample_stride == 0;
+        const bool wanted = is_sampled(watched.seen++, watched.sample_stride);
         ++statistics.tokens;
         if (!wanted || statistics.sample_tokens >= kSampleTokens) continue;
         statistics.sample.insert(statistics.sample.end(), row, row + in);

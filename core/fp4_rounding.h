@@ -11,13 +11,16 @@
 
 namespace pare {
 
+/// Adding and subtracting 1.5 × 2^23 leaves the nearest integer, ties to even, for |x| < 2^22.
+inline constexpr float kRoundingShift = 12582912.0F;
+
 /// e2m1_to_f32(f32_to_e2m1(value)): the nearest of ±{0, 0.5, 1, 1.5, 2, 3, 4, 6}, ties to the even
 /// code, saturating. REQUIRES: not NaN.
 inline float round_to_e2m1(float value) noexcept {
   const float magnitude = std::min(std::abs(value), kE2m1Max);
   // The step doubles at 2 and at 4. Adding 1.5 × 2^23 steps leaves a whole number of them.
   const float step = magnitude < 2.0F ? 0.5F : magnitude < 4.0F ? 1.0F : 2.0F;
-  const float shift = 12582912.0F * step;
+  const float shift = kRoundingShift * step;
   const float rounded = (magnitude + shift) - shift;
   return value < 0.0F ? 0.0F - rounded : rounded;
 }

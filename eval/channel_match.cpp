@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <mutex>
 #include <optional>
 
 #include "core/dtype.h"
+#include "core/permutation.h"
 #include "formats/beside_source.h"
 #include "formats/forwarding_source.h"
 #include "kernels/codec.h"
@@ -17,8 +17,6 @@
 namespace pare {
 namespace {
 
-using Order = std::vector<int32_t>;
-
 // Columns that rows are compared by, at most: evenly spread, enough to tell thousands apart.
 constexpr size_t kColumns = 512;
 constexpr size_t kRows = 256;  // of the candidate, compared at a time
@@ -28,13 +26,6 @@ struct TensorOrder {
   Order rows;     // empty: as they are
   Order columns;  // the same
 };
-
-Order compose(const Order& first, const Order& second) {
-  if (first.empty()) return second;
-  Order both;
-  for (const int32_t i : second) both.push_back(first[static_cast<size_t>(i)]);
-  return both;
-}
 
 class ReorderedSource final : public ForwardingSource {
  public:
@@ -75,19 +66,8 @@ class ReorderedSource final : public ForwardingSource {
   static std::vector<std::byte> reorder(const TensorView& view, const TensorOrder& order) {
     const auto rows = static_cast<size_t>(view.shape[0]);
     const size_t columns = view.shape.size() > 1 ? static_cast<size_t>(view.shape[1]) : 1;
-    const size_t size = dtype_size(view.dtype);
-    const auto from = [](const Order& one, size_t i) {
-      return one.empty() ? i : static_cast<size_t>(one[i]);
-    };
-    std::vector<std::byte> bytes(view.bytes.size());
-    for (size_t row = 0; row < rows; ++row) {
-      const std::byte* source = view.bytes.data() + from(order.rows, row) * columns * size;
-      for (size_t column = 0; column < columns; ++column) {
-        std::memcpy(bytes.data() + (row * columns + column) * size,
-                    source + from(order.columns, column) * size, size);
-      }
-    }
-    return bytes;
+    return permute_elements(view.bytes, rows, columns, dtype_size(view.dtype), order.rows,
+                            order.columns);
   }
 
   std::map<std::string, TensorOrder> order_;

@@ -26,6 +26,19 @@ std::string text_or(const Json& object, const char* key, const std::string& othe
   return found != object.end() && found->is_string() ? found->get<std::string>() : otherwise;
 }
 
+// Of the whole model and of the layers that have another one.
+std::set<std::string> formats_of(const Json& recipe) {
+  std::set<std::string> formats = {text_or(recipe, "qformat", "")};
+  const auto overrides = recipe.find("overrides");
+  if (overrides == recipe.end() || !overrides->is_array()) return formats;
+  for (const Json& one : *overrides) {
+    if (one.is_array() && one.size() == 2 && one[1].is_string()) {
+      formats.insert(one[1].get<std::string>());
+    }
+  }
+  return formats;
+}
+
 // The element type that most of the parameters have.
 std::string stored_type(const EvaluatedModel& model) {
   std::map<DType, int64_t> elements;
@@ -83,7 +96,6 @@ namespace {
 void require_unscaled(const EvaluatedModel& model, const std::string& path,
                       const std::string& adapter) {
   const Json recipe = recipe_of(model);
-  const std::string qformat = text_or(recipe, "qformat", "");
   if (may_be_permuted(model)) {
     throw Error(ErrorCode::kInputMalformed,
                 path + ": pruning may have put its channels in another order, which the adapter " +
@@ -93,10 +105,13 @@ void require_unscaled(const EvaluatedModel& model, const std::string& path,
   const bool rotated = rotation_of(model) != "none";
   static const std::set<std::string> scaled = {"int8_sq",  "int4_awq", "w4a8_awq", "nvfp4",
                                                "nvfp4_wo", "mxfp4",    "mxfp4_wo"};
-  if (!rotated && !scaled.contains(qformat)) return;
+  const std::set<std::string> used = formats_of(recipe);
+  const auto moved = std::find_if(used.begin(), used.end(),
+                                  [](const std::string& name) { return scaled.contains(name); });
+  if (!rotated && moved == used.end()) return;
   throw Error(ErrorCode::kInputMalformed,
               path + ": its " +
-                  (rotated ? "weights are rotated" : qformat + " moved scales between layers") +
+                  (rotated ? "weights are rotated" : *moved + " moved scales between layers") +
                   ", which the adapter " + adapter + " does not know; quantize with --lora " +
                   adapter + " --lora-mode beside instead");
 }

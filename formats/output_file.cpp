@@ -184,6 +184,10 @@ Descriptor claim_folder(const std::string& path, const std::string& temporary, b
 
 }  // namespace
 
+std::string path_beside(std::string path, const std::string& suffix) {
+  return without_slash(std::move(path)) + suffix;
+}
+
 void check_output_place(const std::string& path, bool folder, bool force) {
   if (folder) check_folder_name(path);
   check_place(path);

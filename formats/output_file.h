@@ -21,6 +21,9 @@ namespace pare {
 /// there is.
 [[noreturn]] void fail_write(const std::string& path, const std::string& what, int error_number);
 
+/// `path` without slashes at its end, and `suffix`: a name beside an output, be it file or folder.
+std::string path_beside(std::string path, const std::string& suffix);
+
 /// Throws where OutputFile, or with `folder` OutputFolder, would. Writes nothing.
 void check_output_place(const std::string& path, bool folder, bool force);
 

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "core/compressed_weight.h"
+#include "core/dtype.h"
 
 namespace pare {
 
@@ -35,6 +36,11 @@ float absmax_bf16(std::span<const uint16_t> values);
 inline float symmetric_scale(float absmax, float divisor) noexcept {
   const float scale = absmax / divisor;
   return scale < std::numeric_limits<float>::min() ? 1.0F : scale;
+}
+
+/// The factor that all block scales of an NVFP4 tensor or input have in common.
+inline float nvfp4_global_scale(float absmax) noexcept {
+  return symmetric_scale(absmax, kE4m3Max * kE2m1Max);
 }
 
 void bf16_to_f32(std::span<const uint16_t> in, std::span<float> out);

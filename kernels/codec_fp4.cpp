@@ -21,13 +21,9 @@ namespace {
 void round_block_kernel(uint16_t* HWY_RESTRICT values, size_t count, float inverse, float scale) {
   for (size_t i = 0; i < count; ++i) {
     const float value = std::bit_cast<float>(static_cast<uint32_t>(values[i]) << 16);
-    const float magnitude = std::min(std::abs(value * inverse), kE2m1Max);
-    const float step = magnitude < 2.0F ? 0.5F : magnitude < 4.0F ? 1.0F : 2.0F;
-    const float shift = 12582912.0F * step;
-    const float rounded = ((magnitude + shift) - shift) * scale;
     // Exact in bfloat16: six significant bits at most.
-    const uint32_t sign = rounded > 0.0F ? values[i] & 0x8000U : 0U;
-    values[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(rounded) >> 16 | sign);
+    const float rounded = round_to_e2m1(value * inverse) * scale;
+    values[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(rounded) >> 16);
   }
 }
 

@@ -6,19 +6,13 @@
 #include <limits>
 #include <set>
 
+#include "model/block_wiring.h"
 #include "pare/error.h"
 
 namespace pare {
 namespace {
 
 constexpr std::array<CacheFormat, 2> kFormats{CacheFormat::kFp8E4m3, CacheFormat::kInt8};
-
-// The op that makes a value; null for what comes from outside the block.
-const Op* maker_of(const BlockGraph& block, int value) {
-  const auto found = std::find_if(block.ops.begin(), block.ops.end(),
-                                  [&](const Op& op) { return op.output == value; });
-  return found == block.ops.end() ? nullptr : &*found;
-}
 
 // Calls visit(op) for the maker of the keys and for what made its input, up to the linear, which is
 // returned.

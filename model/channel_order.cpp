@@ -5,6 +5,7 @@
 #include <numeric>
 #include <optional>
 
+#include "model/block_wiring.h"
 #include "model/input_groups.h"
 
 namespace pare {
@@ -19,7 +20,8 @@ class Trace {
     std::vector<int32_t> channel(static_cast<size_t>(group_.in_features));
     std::iota(channel.begin(), channel.end(), 0);
     // Its readers must be these linears alone: they follow.
-    if (readers_of(group_.value) != group_.linears || !follow(group_.value, channel)) return {};
+    if (readers_of(block_, group_.value) != group_.linears || !follow(group_.value, channel))
+      return {};
     input_.value = group_.value;
     input_.in_features = group_.in_features;
     input_.linears = group_.linears;
@@ -32,42 +34,15 @@ class Trace {
   }
 
  private:
-  std::vector<size_t> readers_of(int value) const {
-    std::vector<size_t> readers;
-    for (size_t i = 0; i < block_.ops.size(); ++i) {
-      const std::vector<int>& inputs = block_.ops[i].inputs;
-      if (std::find(inputs.begin(), inputs.end(), value) != inputs.end()) readers.push_back(i);
-    }
-    return readers;
-  }
-
-  // Whether nobody but the reader sees these channels of the value.
-  bool is_private(int value, size_t reader, const std::vector<int32_t>& channel) const {
-    std::vector<bool> used(static_cast<size_t>(block_.width(value)), false);
-    for (const int32_t c : channel) used[static_cast<size_t>(c)] = true;
-    for (const size_t other : readers_of(value)) {
-      if (other == reader) continue;
-      const Op& op = block_.ops[other];
-      // Slices of a fused linear that are read along with these must be theirs alone as well; the
-      // other half of a gated MLP comes here by its own way.
-      if (op.kind != OpKind::kSlice) return false;
-      for (int64_t c = 0; c < block_.width(op.output); ++c) {
-        if (used[static_cast<size_t>(op.slice.source(c))]) return false;
-      }
-    }
-    return true;
-  }
-
   // `channel`: of `value`, behind each channel of the input. False where an order cannot pass.
   bool follow(int value, const std::vector<int32_t>& channel) {
     if (value == block_.output || value == block_.memory) return false;
-    const auto written = std::find_if(block_.ops.begin(), block_.ops.end(),
-                                      [&](const Op& op) { return op.output == value; });
-    if (written == block_.ops.end()) return false;
-    const auto writer = static_cast<size_t>(written - block_.ops.begin());
-    const Op& op = *written;
+    const std::optional<size_t> written = writer_of(block_, value);
+    if (!written) return false;
+    const size_t writer = *written;
+    const Op& op = block_.ops[writer];
     const auto step = [&](int next, const std::vector<int32_t>& behind) {
-      return is_private(next, writer, behind) && follow(next, behind);
+      return is_private(block_, next, writer, behind) && follow(next, behind);
     };
     switch (op.kind) {
       case OpKind::kLinear:

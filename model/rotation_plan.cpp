@@ -5,6 +5,7 @@
 
 #include "formats/beside_source.h"
 #include "kernels/hadamard.h"
+#include "model/block_wiring.h"
 #include "model/input_groups.h"
 #include "pare/error.h"
 
@@ -188,13 +189,10 @@ class Planner {
 
   // The op that makes a value, behind any slices of it; null for the block's input.
   static const Op* origin_of(const BlockGraph& block, int value) {
-    const auto writer = [&](int wanted) {
-      const auto found = std::find_if(block.ops.begin(), block.ops.end(),
-                                      [&](const Op& op) { return op.output == wanted; });
-      return found == block.ops.end() ? nullptr : &*found;
-    };
-    const Op* op = writer(value);
-    while (op != nullptr && op->kind == OpKind::kSlice) op = writer(op->inputs[0]);
+    const Op* op = maker_of(block, value);
+    while (op != nullptr && op->kind == OpKind::kSlice) {
+      op = maker_of(block, op->inputs[0]);
+    }
     return op;
   }
 

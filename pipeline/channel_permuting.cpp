@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <numeric>
 
 #include "calib/permuted_statistics.h"
+#include "core/permutation.h"
 #include "kernels/codec.h"
 #include "kernels/sgemm.h"
 #include "model/channel_order.h"
@@ -21,38 +21,6 @@
 
 namespace pare {
 namespace {
-
-using Order = std::vector<int32_t>;
-
-// Rows of `width` values in the order given.
-template <typename Value>
-void permute_rows(std::vector<Value>& values, const Order& order, size_t width) {
-  if (values.empty()) return;
-  std::vector<Value> moved(values.size());
-  for (size_t i = 0; i < order.size(); ++i) {
-    std::copy_n(values.begin() + static_cast<ptrdiff_t>(static_cast<size_t>(order[i]) * width),
-                width, moved.begin() + static_cast<ptrdiff_t>(i * width));
-  }
-  values = std::move(moved);
-}
-
-template <typename Value>
-void permute_columns(std::vector<Value>& values, const Order& order) {
-  std::vector<Value> row(order.size());
-  for (size_t first = 0; first < values.size(); first += order.size()) {
-    for (size_t i = 0; i < order.size(); ++i)
-      row[i] = values[first + static_cast<size_t>(order[i])];
-    std::copy(row.begin(), row.end(), values.begin() + static_cast<ptrdiff_t>(first));
-  }
-}
-
-// The order `first`, and then `second` of what that made.
-Order compose(const Order& first, const Order& second) {
-  if (first.empty()) return second;
-  Order both;
-  for (const int32_t i : second) both.push_back(first[static_cast<size_t>(i)]);
-  return both;
-}
 
 const InputStatistics* find_statistics(const std::map<int, InputStatistics>& statistics,
                                        int value) {
@@ -243,25 +211,13 @@ DenseTensor copy_permuted(const BlockGraph& block, const Op& op, const WorkingLi
                           const WeightSource& source) {
   DenseTensor tensor = copy_dense(source, linear.name + ".weight");
   if (linear.row_order.empty() && linear.column_order.empty()) return tensor;
-  const std::vector<std::byte> original = std::move(tensor.bytes);
-  tensor.bytes.resize(original.size());
-  const size_t size = dtype_size(tensor.dtype);
   const auto rows = static_cast<size_t>(block.out_features(op));
   const auto columns = static_cast<size_t>(block.in_features(op));
-  const auto from = [](const Order& order, size_t i) {
-    return order.empty() ? i : static_cast<size_t>(order[i]);
-  };
-  const auto at = [&](size_t row, size_t column) {
-    return (op.linear.transposed ? column * rows + row : row * columns + column) * size;
-  };
-  for (size_t row = 0; row < rows; ++row) {
-    for (size_t column = 0; column < columns; ++column) {
-      std::memcpy(
-          tensor.bytes.data() + at(row, column),
-          original.data() + at(from(linear.row_order, row), from(linear.column_order, column)),
-          size);
-    }
-  }
+  const size_t size = dtype_size(tensor.dtype);
+  tensor.bytes = op.linear.transposed ? permute_elements(tensor.bytes, columns, rows, size,
+                                                         linear.column_order, linear.row_order)
+                                      : permute_elements(tensor.bytes, rows, columns, size,
+                                                         linear.row_order, linear.column_order);
   return tensor;
 }
 

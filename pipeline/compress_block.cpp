@@ -13,7 +13,9 @@
 #include "pipeline/layer_quality.h"
 #include "pipeline/set_context.h"
 #include "quant/clip_search.h"
+#include "quant/coordinate_descent.h"
 #include "quant/gptq.h"
+#include "quant/grid_rounding.h"
 #include "quant/obs_solver.h"
 #include "quant/output_error.h"
 #include "quant/weight_grid.h"
@@ -96,11 +98,8 @@ CompressedWeight start_weight(const WorkingLinear& linear, const SetContext& con
 WeightGrid choose_grid(const WorkingLinear& linear, const PrunedWeight& pruned, float shared_absmax,
                        const SetContext& context) {
   const QFormat& format = *linear.plan.format;
-  GridSpec spec = grid_spec(format, context.plan.options);
   // Engines fuse layers that share an input, and then they need one scale for all.
-  if (spec.format == WeightFormat::kNvfp4) {
-    spec.global_scale = symmetric_scale(shared_absmax, kE4m3Max * kE2m1Max);
-  }
+  const GridSpec spec = with_global_scale(grid_spec(format, context.plan.options), shared_absmax);
   if (linear.plan.stack.search_clip && context.plan.options.clip && !context.gram.empty()) {
     return search_clip(pruned.weight, linear.out_features, linear.in_features, spec, context.gram,
                        pruned.keep, context.pool);
@@ -111,7 +110,7 @@ WeightGrid choose_grid(const WorkingLinear& linear, const PrunedWeight& pruned, 
 }
 
 CompressedWeight round_weight(const WorkingLinear& linear, const PrunedWeight& pruned,
-                              float shared_absmax, const SetContext& context) {
+                              float shared_absmax, const SetContext& context, LayerReport& report) {
   CompressedWeight weight = start_weight(linear, context);
   if (!linear.plan.format->quantized) {
     std::vector<uint16_t> values(pruned.weight.size());
@@ -138,6 +137,11 @@ CompressedWeight round_weight(const WorkingLinear& linear, const PrunedWeight& p
     codes = std::move(solution.codes);
     grid = std::move(*solution.grid);
   }
+  if (!context.diagonal.empty()) {
+    descend_codes(pruned.weight, pruned.keep, {context.gram, context.diagonal}, grid, codes,
+                  context.pool);
+  }
+  report.clipped_weights = count_clipped(grid, pruned.weight);
   store_on_grid(std::move(grid), codes, pruned.keep, weight);
   return weight;
 }
@@ -163,10 +167,7 @@ int64_t weight_bytes(const CompressedWeight& weight) {
 void measure(const WorkingLinear& linear, const CompressedWeight& weight, const SetContext& context,
              LayerReport& report) {
   const std::vector<float> wanted = matched_weight(linear, context);
-  const OutputQuality found = measure_output(weight, wanted, sampled_input(context.set, true));
-  report.sqnr_db = found.sqnr_db;
-  report.clamped_inputs = found.clamps.clamped;
-  report.quantized_inputs = found.clamps.values;
+  report.sqnr_db = measure_output(weight, wanted, sampled_input(context.set, true));
   report.algorithm = algorithm_of(linear, context);
   report.fallback = fallback_of(linear, context);
   std::vector<float> original = wanted;
@@ -176,7 +177,7 @@ void measure(const WorkingLinear& linear, const CompressedWeight& weight, const 
   }
   const CompressedWeight plain =
       round_to_nearest(linear, context.set, context.plan.options, context.pool);
-  report.rtn_sqnr_db = measure_output(plain, original, sampled_input(context.set, false)).sqnr_db;
+  report.rtn_sqnr_db = measure_output(plain, original, sampled_input(context.set, false));
 }
 
 void compress_set(const WorkingBlock& working, const SharingSet& set, const JobPlan& plan,
@@ -195,7 +196,7 @@ void compress_set(const WorkingBlock& working, const SharingSet& set, const JobP
     meter.check_cancelled();
     const WorkingLinear& linear = working.linears.at(set.linears[i]);
     LayerReport report = make_report(linear);
-    CompressedWeight weight = round_weight(linear, pruned[i], shared_absmax, context);
+    CompressedWeight weight = round_weight(linear, pruned[i], shared_absmax, context, report);
     validate(weight, linear.name + ".weight");
     report.detail = with_order(set.detail, linear);
     measure(linear, weight, context, report);

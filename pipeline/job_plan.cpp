@@ -1,7 +1,6 @@
 #include "pipeline/job_plan.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <regex>
 
 #include "core/dtype.h"
@@ -257,35 +256,7 @@ std::vector<std::string> options_without_effect(const JobPlan& plan) {
 std::string recipe_json(const JobPlan& plan, const std::string& text_sha256,
                         const std::string& ids_sha256) {
   const QuantizeOptions& options = plan.options;
-  nlohmann::json json = {
-      {"schema", "pare.recipe/1"},
-      {"qformat", options.qformat},
-      {"sparsity", options.sparsity},
-      {"algo", options.algo},
-      {"rotate", options.rotate},
-      {"rotate_seed", options.rotate_seed},
-      {"awq_block_size", options.awq_block_size},
-      {"symmetric", options.symmetric},
-      {"clip", options.clip},
-      {"smooth", options.smooth},
-      {"smooth_strength", options.smooth_strength},
-      {"dynamic_activations", options.dynamic_activations},
-      {"gptaq_alpha", options.gptaq_alpha},
-      {"sparsegpt_damping", options.sparsegpt_damping},
-      {"permute_channels", options.permute_channels},
-      {"uncompressed_inputs", options.uncompressed_inputs},
-      {"moe_calib", options.moe_calib},
-      {"kv_cache", options.kv_cache},
-      {"kv_scales", options.kv_scales},
-      {"kv_affine", options.kv_affine},
-      {"parse_special", options.parse_special},
-      {"exclude", options.exclude},
-      {"sparsity_skip", options.sparsity_skip},
-      {"overrides", nlohmann::json::array()},
-  };
-  for (const auto& [pattern, name] : options.overrides) {
-    json["overrides"].push_back({pattern, name});
-  }
+  nlohmann::json json = recipe_values(options);
   if (!ids_sha256.empty()) {
     json["calibration"] = {{"text_sha256", text_sha256},
                            {"ids_sha256", ids_sha256},

@@ -22,7 +22,8 @@ enum class ScalingMethod : uint8_t { kNone, kSmoothQuant, kAwq };
 struct AlgorithmStack {
   ScalingMethod scaling = ScalingMethod::kNone;
   bool search_clip = false;
-  bool gptq = false;  ///< Rounding that later columns make up for; else to nearest.
+  bool gptq = false;              ///< Rounding that later columns make up for; else to nearest.
+  bool compensate_noise = false;  ///< Weights make up for the rounding of their input.
 
   bool operator==(const AlgorithmStack&) const = default;
 };

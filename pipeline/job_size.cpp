@@ -68,10 +68,11 @@ int64_t compressing_bytes(const JobPlan& plan, const BlockGraph& block, int64_t 
     }
   }
   // Packed BF16 of the block twice (original, compressed), its weights in FP32, and the searches'
-  // copies of the largest linear; three working copies of the widest Gram matrix in FP32 and FP64.
+  // copies of the largest linear; working copies of the widest Gram matrix, two in FP32 and four in
+  // FP64.
   int64_t bytes = weights * (2 + 2 + 4) + biggest * 4 * 5;
   // Where a group is split, each further part has a Gram matrix of its own.
-  if (plan.needs_gram) bytes += widest * widest * (8 + 4 + 4 + 8 + 8) + split;
+  if (plan.needs_gram) bytes += widest * widest * (8 + 4 + 4 + 8 + 8 + 8) + split;
   if (plan.needs_original) bytes += widest * widest * (8 + 4);
   // What is rotated is held in FP32 until the block is done, the largest twice while it is rotated.
   if (plan.options.rotate != "none") bytes += weights * 4 + biggest * 4;

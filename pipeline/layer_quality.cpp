@@ -7,6 +7,7 @@
 #include "core/fp4_rounding.h"
 #include "kernels/codec.h"
 #include "kernels/sgemm.h"
+#include "quant/grid_rounding.h"
 #include "sparsity/masks.h"
 
 namespace pare {
@@ -29,15 +30,15 @@ std::optional<double> decibel(std::span<const float> wanted, std::span<const flo
 
 }  // namespace
 
-OutputQuality measure_output(const CompressedWeight& weight, std::span<const float> wanted,
-                             std::span<const float> x) {
+std::optional<double> measure_output(const CompressedWeight& weight, std::span<const float> wanted,
+                                     std::span<const float> x) {
   const int64_t out = weight.out_features;
   const int64_t in = weight.in_features;
   const int64_t tokens = static_cast<int64_t>(x.size()) / in;
   if (tokens == 0) {
     std::vector<float> stored(wanted.size());
     dequantize_rows(weight, 0, out, stored);
-    return {decibel(wanted, stored), {}};
+    return decibel(wanted, stored);
   }
   std::vector<float> expected(static_cast<size_t>(tokens * out));
   sgemm({.m = tokens, .n = out, .k = in, .transpose_b = true, .lda = in, .ldb = in, .ldc = out},
@@ -49,7 +50,7 @@ OutputQuality measure_output(const CompressedWeight& weight, std::span<const flo
   LinearInput input;
   compressed.prepare(x.data(), tokens, input);
   compressed.multiply(input, found.data());
-  return {decibel(expected, {found.data(), expected.size()}), input.clamps};
+  return decibel(expected, {found.data(), expected.size()});
 }
 
 std::vector<float> sampled_input(const SharingSet& set, bool scaled) {
@@ -68,7 +69,7 @@ float input_scale_for(ActivationFormat activation, float amax) {
     case ActivationFormat::kInt8Static:
       return symmetric_scale(amax, kInt8Max);
     case ActivationFormat::kNvfp4:
-      return symmetric_scale(amax, kE4m3Max * kE2m1Max);
+      return nvfp4_global_scale(amax);
     default:
       return 0;
   }
@@ -119,11 +120,8 @@ CompressedWeight round_to_nearest(const WorkingLinear& linear, const SharingSet&
     pack_bf16_weight(values, keep, result);
     return result;
   }
-  GridSpec spec = grid_spec(format, options);
-  if (spec.format == WeightFormat::kNvfp4) {
-    spec.global_scale = symmetric_scale(absmax(weight), kE4m3Max * kE2m1Max);
-  }
-  WeightGrid grid = absmax_grid(weight, out, in, spec);
+  WeightGrid grid =
+      absmax_grid(weight, out, in, with_global_scale(grid_spec(format, options), absmax(weight)));
   const std::vector<int8_t> codes = encode(grid, weight, pool);
   store_on_grid(std::move(grid), codes, keep, result);
   return result;

@@ -15,15 +15,11 @@
 
 namespace pare {
 
-struct OutputQuality {
-  std::optional<double> sqnr_db;  ///< Signal over noise; empty where there is no noise.
-  ClampCount clamps;              ///< Of the input, under a static scale.
-};
-
-/// Compares the outputs of `weight`, without its pre_quant_scale, and `wanted` [out, in] on the
-/// input x [tokens, in]. Without tokens, the weights themselves.
-OutputQuality measure_output(const CompressedWeight& weight, std::span<const float> wanted,
-                             std::span<const float> x);
+/// Signal over noise in decibels; empty where there is no noise. Compares the outputs of `weight`,
+/// without its pre_quant_scale, and `wanted` [out, in] on the input x [tokens, in]. Without tokens,
+/// the weights themselves.
+std::optional<double> measure_output(const CompressedWeight& weight, std::span<const float> wanted,
+                                     std::span<const float> x);
 
 /// The set's sampled input, [tokens, in], as its linears see it or, with `scaled` false, as it is.
 std::vector<float> sampled_input(const SharingSet& set, bool scaled);

@@ -1,25 +1,22 @@
 // Several formats of one model, calibrated once.
-#include <filesystem>
+#include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
+#include "core/temporary_path.h"
+#include "formats/output_file.h"
 #include "pare/quantize.h"
+#include "pipeline/recipe_file.h"
 
 namespace pare {
 
-std::vector<QuantizeReport> quantize_each(const QuantizeOptions& options,
+std::vector<QuantizeReport> quantize_each(const QuantizeOptions& given,
                                           const std::vector<FormatOutput>& outputs,
                                           const Callbacks& callbacks) {
-  namespace fs = std::filesystem;
-  // Removed however this ends.
-  struct Temporary {
-    std::string path;
-    ~Temporary() {
-      std::error_code ignored;
-      if (!path.empty()) fs::remove(path, ignored);
-    }
-  } temporary;
+  // Now, because a recipe must not win against the formats of the outputs.
+  QuantizeOptions options = apply_recipe_file(given);
+  options.recipe.clear();
+  std::optional<TemporaryPath> temporary;
   std::string statistics = options.stats;
   std::vector<QuantizeReport> reports;
   for (const FormatOutput& one : outputs) {
@@ -34,14 +31,13 @@ std::vector<QuantizeReport> quantize_each(const QuantizeOptions& options,
       // The cache is calibrated on the text itself, so that each format reads it anew.
       job.uncompressed_inputs = job.uncompressed_inputs || outputs.size() > 1;
     } else if (calibrates && outputs.size() > 1 && job.save_stats.empty()) {
-      temporary.path = one.output + ".pare-stats.h5";
-      fs::remove(temporary.path);  // of a run that was killed
-      job.save_stats = temporary.path;
+      job.save_stats = temporary.emplace(path_beside(one.output, ".pare-stats.h5")).path();
     }
     reports.push_back(quantize(job, callbacks));
     if (calibrates && options.kv_cache == "none") {
       statistics = job.stats.empty() ? job.save_stats : job.stats;
     }
+    options.save_stats.clear();
   }
   return reports;
 }

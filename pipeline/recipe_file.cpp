@@ -15,9 +15,14 @@ namespace {
 
 using Json = nlohmann::json;
 
-// One key of the file: writes the value where the option still has its default. Returns false for
-// a value of another type.
-using Setter = std::function<bool(const Json&, QuantizeOptions&)>;
+// One key of the file.
+struct Key {
+  // Writes the value where the option still has its default. Returns false for a value of another
+  // type.
+  std::function<bool(const Json&, QuantizeOptions&)> set;
+  std::function<Json(const QuantizeOptions&)> get;
+  bool decides_numbers = true;  // In recipe_values(); else it says what the job reads.
+};
 
 // The JSON library converts between numbers and truth values without a word.
 template <typename Value>
@@ -31,46 +36,54 @@ bool has_type(const Json& value) {
 }
 
 template <typename Value>
-Setter set(Value QuantizeOptions::*member) {
-  return [member](const Json& json, QuantizeOptions& options) {
-    if (!has_type<Value>(json)) return false;
-    const auto value = json.get<Value>();
-    if (options.*member == QuantizeOptions{}.*member) options.*member = value;
-    return true;
-  };
+Key option(Value QuantizeOptions::*member) {
+  return {[member](const Json& json, QuantizeOptions& options) {
+            if (!has_type<Value>(json)) return false;
+            const auto value = json.get<Value>();
+            if (options.*member == QuantizeOptions{}.*member) options.*member = value;
+            return true;
+          },
+          [member](const QuantizeOptions& options) { return Json(options.*member); }};
 }
 
-const std::map<std::string, Setter>& setters() {
-  static const std::map<std::string, Setter> table = {
-      {"qformat", set(&QuantizeOptions::qformat)},
-      {"sparsity", set(&QuantizeOptions::sparsity)},
-      {"algo", set(&QuantizeOptions::algo)},
-      {"rotate", set(&QuantizeOptions::rotate)},
-      {"rotate_seed", set(&QuantizeOptions::rotate_seed)},
-      {"calib", set(&QuantizeOptions::calibration)},
-      {"calib_size", set(&QuantizeOptions::calibration_size)},
-      {"calib_seqlen", set(&QuantizeOptions::calibration_seqlen)},
-      {"seed", set(&QuantizeOptions::seed)},
-      {"awq_block_size", set(&QuantizeOptions::awq_block_size)},
-      {"symmetric", set(&QuantizeOptions::symmetric)},
-      {"clip", set(&QuantizeOptions::clip)},
-      {"smooth", set(&QuantizeOptions::smooth)},
-      {"smooth_strength", set(&QuantizeOptions::smooth_strength)},
-      {"dynamic_activations", set(&QuantizeOptions::dynamic_activations)},
-      {"gptaq_alpha", set(&QuantizeOptions::gptaq_alpha)},
-      {"sparsegpt_damping", set(&QuantizeOptions::sparsegpt_damping)},
-      {"permute_channels", set(&QuantizeOptions::permute_channels)},
-      {"uncompressed_inputs", set(&QuantizeOptions::uncompressed_inputs)},
-      {"stats", set(&QuantizeOptions::stats)},
-      {"kv_cache", set(&QuantizeOptions::kv_cache)},
-      {"kv_scales", set(&QuantizeOptions::kv_scales)},
-      {"kv_affine", set(&QuantizeOptions::kv_affine)},
-      {"moe_calib", set(&QuantizeOptions::moe_calib)},
-      {"parse_special", set(&QuantizeOptions::parse_special)},
-      {"lora_mode", set(&QuantizeOptions::lora_mode)},
-      {"exclude", set(&QuantizeOptions::exclude)},
-      {"sparsity_skip", set(&QuantizeOptions::sparsity_skip)},
-      {"overrides", set(&QuantizeOptions::overrides)},
+template <typename Value>
+Key input(Value QuantizeOptions::*member) {
+  Key key = option(member);
+  key.decides_numbers = false;
+  return key;
+}
+
+const std::map<std::string, Key>& keys() {
+  static const std::map<std::string, Key> table = {
+      {"qformat", option(&QuantizeOptions::qformat)},
+      {"sparsity", option(&QuantizeOptions::sparsity)},
+      {"algo", option(&QuantizeOptions::algo)},
+      {"rotate", option(&QuantizeOptions::rotate)},
+      {"rotate_seed", option(&QuantizeOptions::rotate_seed)},
+      {"calib", input(&QuantizeOptions::calibration)},
+      {"calib_size", input(&QuantizeOptions::calibration_size)},
+      {"calib_seqlen", input(&QuantizeOptions::calibration_seqlen)},
+      {"seed", input(&QuantizeOptions::seed)},
+      {"awq_block_size", option(&QuantizeOptions::awq_block_size)},
+      {"symmetric", option(&QuantizeOptions::symmetric)},
+      {"clip", option(&QuantizeOptions::clip)},
+      {"smooth", option(&QuantizeOptions::smooth)},
+      {"smooth_strength", option(&QuantizeOptions::smooth_strength)},
+      {"dynamic_activations", option(&QuantizeOptions::dynamic_activations)},
+      {"gptaq_alpha", option(&QuantizeOptions::gptaq_alpha)},
+      {"sparsegpt_damping", option(&QuantizeOptions::sparsegpt_damping)},
+      {"permute_channels", option(&QuantizeOptions::permute_channels)},
+      {"uncompressed_inputs", option(&QuantizeOptions::uncompressed_inputs)},
+      {"stats", input(&QuantizeOptions::stats)},
+      {"kv_cache", option(&QuantizeOptions::kv_cache)},
+      {"kv_scales", option(&QuantizeOptions::kv_scales)},
+      {"kv_affine", option(&QuantizeOptions::kv_affine)},
+      {"moe_calib", option(&QuantizeOptions::moe_calib)},
+      {"parse_special", option(&QuantizeOptions::parse_special)},
+      {"lora_mode", input(&QuantizeOptions::lora_mode)},
+      {"exclude", option(&QuantizeOptions::exclude)},
+      {"sparsity_skip", option(&QuantizeOptions::sparsity_skip)},
+      {"overrides", option(&QuantizeOptions::overrides)},
   };
   return table;
 }
@@ -98,10 +111,10 @@ QuantizeOptions apply_recipe_file(const QuantizeOptions& options) {
   }
   for (const auto& [key, value] : values.items()) {
     if (remarks.contains(key)) continue;
-    const auto setter = setters().find(key);
-    if (setter == setters().end()) {
+    const auto known_key = keys().find(key);
+    if (known_key == keys().end()) {
       std::string known;
-      for (const auto& [name, unused] : setters()) known += " " + name;
+      for (const auto& [name, unused] : keys()) known += " " + name;
       fail("key \"" + key + "\" is not known; known:" + known);
     }
     const bool given = std::find(options.explicit_options.begin(), options.explicit_options.end(),
@@ -109,7 +122,7 @@ QuantizeOptions apply_recipe_file(const QuantizeOptions& options) {
     QuantizeOptions ignored;  // A value that does not count is checked all the same.
     bool fits = false;
     try {
-      fits = setter->second(value, given ? ignored : result);
+      fits = known_key->second.set(value, given ? ignored : result);
     } catch (const Json::exception&) {
       // An array of something else.
     }
@@ -118,6 +131,14 @@ QuantizeOptions apply_recipe_file(const QuantizeOptions& options) {
     }
   }
   return result;
+}
+
+nlohmann::json recipe_values(const QuantizeOptions& options) {
+  Json json = {{"schema", "pare.recipe/1"}};
+  for (const auto& [name, key] : keys()) {
+    if (key.decides_numbers) json[name] = key.get(options);
+  }
+  return json;
 }
 
 }  // namespace pare

@@ -1,6 +1,8 @@
 // Options from a JSON file.
 #pragma once
 
+#include <nlohmann/json.hpp>
+
 #include "pare/quantize.h"
 
 namespace pare {
@@ -11,5 +13,9 @@ namespace pare {
 /// is accepted too. Throws Error(kInputMissing), or Error(kInputMalformed) for a key that is not
 /// known or a value of another type.
 QuantizeOptions apply_recipe_file(const QuantizeOptions& options);
+
+/// What decides the numbers of a job, as such a file says it; not how much text it is calibrated
+/// on.
+nlohmann::json recipe_values(const QuantizeOptions& options);
 
 }  // namespace pare

@@ -14,8 +14,7 @@ nlohmann::json layers_to_json(const std::vector<LayerReport>& layers) {
          {"fallback", layer.fallback},
          {"sqnr_db", layer.sqnr_db ? nlohmann::json(*layer.sqnr_db) : nlohmann::json()},
          {"rtn_sqnr_db", layer.rtn_sqnr_db ? nlohmann::json(*layer.rtn_sqnr_db) : nlohmann::json()},
-         {"clamped_inputs", layer.clamped_inputs},
-         {"quantized_inputs", layer.quantized_inputs},
+         {"clipped_weights", layer.clipped_weights},
          {"sparsity", layer.sparsity},
          {"bytes", layer.bytes},
          {"seconds", layer.seconds}});
@@ -36,8 +35,7 @@ std::vector<LayerReport> layers_from_json(const nlohmann::json& json) {
     entry.at("fallback").get_to(layer.fallback);
     if (!entry.at("rtn_sqnr_db").is_null())
       layer.rtn_sqnr_db = entry.at("rtn_sqnr_db").get<double>();
-    entry.at("clamped_inputs").get_to(layer.clamped_inputs);
-    entry.at("quantized_inputs").get_to(layer.quantized_inputs);
+    entry.at("clipped_weights").get_to(layer.clipped_weights);
     entry.at("sparsity").get_to(layer.sparsity);
     entry.at("bytes").get_to(layer.bytes);
     entry.at("seconds").get_to(layer.seconds);

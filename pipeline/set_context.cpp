@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "kernels/codec.h"
+#include "pipeline/input_noise.h"
 #include "pipeline/layer_quality.h"
+#include "quant/coordinate_descent.h"
 #include "quant/gptaq.h"
 #include "quant/noise_compensation.h"
 #include "quant/output_error.h"
@@ -11,25 +13,32 @@
 namespace pare {
 namespace {
 
-// Eight bits lose so little that fitting them to a few tokens does more harm than good: a Gram
-// matrix of fewer tokens than a few times its channels has directions where an error seems to cost
-// nothing.
-bool enough_tokens(const WorkingLinear& linear, const SharingSet& set) {
+// A Gram matrix of fewer tokens than a few times its channels has directions where an error seems
+// to cost nothing.
+bool is_well_known(const SharingSet& set, int64_t in_features) {
   constexpr int64_t kTokensAChannel = 4;
-  const WeightFormat format = linear.plan.format->weight;
-  if (format != WeightFormat::kInt8 && format != WeightFormat::kFp8E4m3) return true;
-  return set.statistics.tokens >= kTokensAChannel * linear.in_features;
+  return set.statistics.tokens >= kTokensAChannel * in_features;
 }
 
-// The step of a static INT8 input, which is noisy enough for the best weight to differ from the
-// original one; 0 where that is left alone.
-double noise_step(const WorkingLinear& linear, const SetContext& context) {
-  const QuantizeOptions& options = context.plan.options;
-  if (linear.plan.stack.scaling != ScalingMethod::kSmoothQuant || !options.smooth) return 0;
-  const QFormat& format = *linear.plan.format;
-  if (input_activation(format, options) != ActivationFormat::kInt8Static) return 0;
-  if (!enough_tokens(linear, context.set)) return 0;
-  return static_cast<double>(calibrated_input_scale(format, context));
+// Eight bits lose so little that fitting them to a few tokens does more harm than good.
+bool enough_tokens(const WorkingLinear& linear, const SharingSet& set) {
+  const WeightFormat format = linear.plan.format->weight;
+  if (format != WeightFormat::kInt8 && format != WeightFormat::kFp8E4m3) return true;
+  return is_well_known(set, linear.in_features);
+}
+
+// Whether weights make up for the rounding of their input. Not for FP4, whose error is not
+// independent of the input, nor for a scale a token of INT8, where there is too little to gain.
+bool compensates_noise(const LinearPlan& plan, const QuantizeOptions& options) {
+  const ActivationFormat activation = input_activation(*plan.format, options);
+  if (activation == ActivationFormat::kInt8Static && !options.smooth) return false;
+  return plan.stack.compensate_noise && activation != ActivationFormat::kInt8Dynamic;
+}
+
+// Whether codes are chosen with their neighbours in mind: by GPTQ, or by SparseGPT's loop.
+bool solves_codes(const WorkingLinear& linear, const SetContext& context) {
+  return linear.plan.format->quantized &&
+         (!context.ordered.order.empty() || updates_weights(linear.plan));
 }
 
 }  // namespace
@@ -50,24 +59,37 @@ float calibrated_input_scale(const QFormat& format, const SetContext& context) {
 
 SetContext make_context(const WorkingBlock& working, const SharingSet& set, const JobPlan& plan,
                         ThreadPool& pool) {
-  SetContext context{set, plan, pool, {}, {}, {}, {}};
+  SetContext context{set, plan, pool, {}, {}, {}, {}, {}, {}};
   const WorkingLinear& first = working.linears.at(set.linears[0]);
-  if (!set.statistics.gram.empty() && first.plan.changes()) {
-    context.gram = mean_gram(set.statistics.gram, set.statistics.tokens);
+  const std::vector<double>& gram = set.statistics.gram;
+  if (!gram.empty() && first.plan.changes()) {
+    context.gram = mean_gram(gram, set.statistics.tokens);
   }
+  std::vector<double> noise;  // of all tokens together: it adds to the energy of the channels
+  if (compensates_noise(first.plan, plan.options) && is_well_known(set, first.in_features) &&
+      !gram.empty()) {
+    const QFormat& format = *first.plan.format;
+    noise = input_noise(set, input_activation(format, plan.options),
+                        calibrated_input_scale(format, context));
+    context.noise_filter = make_noise_filter(gram, set.statistics.tokens, noise, first.name);
+    for (double& value : noise) value *= static_cast<double>(set.statistics.tokens);
+  }
+  const double damping = plan.options.sparsegpt_damping;
   if (updates_weights(first.plan)) {
-    context.factor = factorize_inverse(set.statistics.gram, first.in_features,
-                                       plan.options.sparsegpt_damping, first.name);
-  } else if (first.plan.stack.gptq && !set.statistics.gram.empty() && enough_tokens(first, set)) {
-    // Rounding of the input is noise that adds to every channel's energy.
-    const double step = noise_step(first, context);
-    std::vector<double> gram = set.statistics.gram;
+    context.factor = factorize_inverse(gram, first.in_features, damping, first.name, noise);
     const auto columns = static_cast<size_t>(first.in_features);
-    for (size_t i = 0; i < columns && step > 0; ++i) {
-      gram[i * (columns + 1)] += static_cast<double>(set.statistics.tokens) * step * step / 12;
+    for (size_t i = 0; i < context.noise_filter.variance.size(); ++i) {
+      context.gram[i * (columns + 1)] += static_cast<float>(context.noise_filter.variance[i]);
     }
-    context.ordered = factorize_by_activation(gram, first.in_features,
-                                              plan.options.sparsegpt_damping, first.name);
+  } else if (first.plan.stack.gptq && !gram.empty() && enough_tokens(first, set)) {
+    context.ordered = factorize_by_activation(gram, first.in_features, damping, first.name, noise);
+  }
+  if (solves_codes(first, context)) {
+    // The noise is in the matrix already where weights are updated.
+    std::span<const double> variance = context.noise_filter.variance;
+    if (updates_weights(first.plan)) variance = {};
+    context.diagonal =
+        descent_diagonal(context.gram, first.in_features, variance, used_damping(context));
   }
   if (first.plan.gptaq_alpha > 0 && !set.statistics.mismatch.empty()) {
     context.correction = mismatch_correction(set.statistics, first.plan.gptaq_alpha,
@@ -84,11 +106,8 @@ std::vector<float> matched_weight(const WorkingLinear& linear, const SetContext&
 
 std::vector<float> target_weight(const WorkingLinear& linear, const SetContext& context) {
   std::vector<float> weight = matched_weight(linear, context);
-  const double step = noise_step(linear, context);
-  if (step == 0) return weight;
-  const InputStatistics& statistics = context.set.statistics;
-  return compensate_input_noise(weight, linear.out_features, linear.in_features, statistics.gram,
-                                statistics.tokens, step * step / 12, linear.name, context.pool);
+  if (context.noise_filter.empty()) return weight;
+  return compensate_input_noise(weight, linear.out_features, context.noise_filter, context.pool);
 }
 
 std::string algorithm_of(const WorkingLinear& linear, const SetContext& context) {
@@ -98,7 +117,7 @@ std::string algorithm_of(const WorkingLinear& linear, const SetContext& context)
     steps.emplace_back(stack.scaling == ScalingMethod::kAwq ? "AWQ scales" : "SmoothQuant");
   }
   if (!context.correction.empty()) steps.emplace_back("GPTAQ");
-  if (noise_step(linear, context) > 0) steps.emplace_back("noise compensation");
+  if (!context.noise_filter.empty()) steps.emplace_back("noise compensation");
   if (linear.plan.sparsity != SparsityMethod::kNone) {
     steps.push_back(sparsity_title(linear.plan.sparsity));
   }
@@ -106,8 +125,8 @@ std::string algorithm_of(const WorkingLinear& linear, const SetContext& context)
     if (stack.search_clip && context.plan.options.clip && !context.gram.empty()) {
       steps.emplace_back("clip search");
     }
-    const bool solved = !context.ordered.order.empty() || updates_weights(linear.plan);
-    steps.emplace_back(solved ? "GPTQ" : "round to nearest");
+    const bool solved = solves_codes(linear, context);
+    steps.emplace_back(solved ? "GPTQ, coordinate descent" : "round to nearest");
   }
   std::string text;
   for (const std::string& step : steps) text += (text.empty() ? "" : ", ") + step;
@@ -121,9 +140,15 @@ std::string fallback_of(const WorkingLinear& linear, const SetContext& context) 
            std::to_string(damping);
   }
   const InputStatistics& statistics = context.set.statistics;
-  if (linear.plan.stack.gptq && !enough_tokens(linear, context.set) && !statistics.gram.empty()) {
-    return "round to nearest: " + std::to_string(statistics.tokens) + " tokens are few for " +
-           std::to_string(linear.in_features) + " channels";
+  const std::string few = std::to_string(statistics.tokens) + " tokens are few for " +
+                          std::to_string(linear.in_features) + " channels";
+  if (linear.plan.stack.gptq && !updates_weights(linear.plan) &&
+      !enough_tokens(linear, context.set) && !statistics.gram.empty()) {
+    return "round to nearest: " + few;
+  }
+  if (compensates_noise(linear.plan, context.plan.options) && context.noise_filter.empty() &&
+      !statistics.gram.empty()) {
+    return "no noise compensation: " + few;
   }
   if (linear.plan.stack.scaling != ScalingMethod::kNone && context.set.scale.empty() &&
       (linear.plan.stack.scaling == ScalingMethod::kAwq || context.plan.options.smooth)) {

@@ -9,6 +9,7 @@
 #include "pipeline/input_sharing.h"
 #include "pipeline/job_plan.h"
 #include "quant/gptq.h"
+#include "quant/noise_compensation.h"
 #include "quant/obs_solver.h"
 
 namespace pare {
@@ -20,6 +21,8 @@ struct SetContext {
   std::vector<float> gram;        // mean, of the scaled input; empty without calibration
   InverseFactor factor;           // when weights are updated
   OrderedFactor ordered;          // for dense weights that GPTQ rounds
+  NoiseFilter noise_filter;       // for an input that is rounded, or empty
+  std::vector<float> diagonal;    // where codes go on by coordinate descent, else empty
   std::vector<float> correction;  // for a compressed input, or empty
 };
 
@@ -38,8 +41,8 @@ float calibrated_input_scale(const QFormat& format, const SetContext& context);
 /// The weight [out, in] that makes up for what compression did to the input (GPTAQ).
 std::vector<float> matched_weight(const WorkingLinear& linear, const SetContext& context);
 
-/// The weight that rounding should come close to: the matched one, refitted for an input that a
-/// static INT8 scale makes noisy.
+/// The weight that rounding should come close to: the matched one, refitted for an input that
+/// rounding makes noisy.
 std::vector<float> target_weight(const WorkingLinear& linear, const SetContext& context);
 
 /// "AWQ scales, clip search, GPTQ": what chose the numbers.

@@ -24,7 +24,8 @@ std::vector<Element> in_order(std::span<const Element> matrix, const std::vector
 }  // namespace
 
 OrderedFactor factorize_by_activation(std::span<const double> gram, int64_t in_features,
-                                      double damping, const std::string& name) {
+                                      double damping, const std::string& name,
+                                      std::span<const double> noise) {
   const auto columns = static_cast<size_t>(in_features);
   if (gram.size() != columns * columns) {
     throw Error(ErrorCode::kInternal, name + ": the Gram matrix does not fit the layer");
@@ -32,8 +33,11 @@ OrderedFactor factorize_by_activation(std::span<const double> gram, int64_t in_f
   OrderedFactor result;
   result.order.resize(columns);
   std::iota(result.order.begin(), result.order.end(), 0);
+  const auto noise_of = [&](int32_t column) {
+    return noise.empty() ? 0.0 : noise[static_cast<size_t>(column)];
+  };
   const auto energy = [&](int32_t column) {
-    return gram[static_cast<size_t>(column) * (columns + 1)];
+    return gram[static_cast<size_t>(column) * (columns + 1)] + noise_of(column);
   };
   std::stable_sort(result.order.begin(), result.order.end(),
                    [&](int32_t a, int32_t b) { return energy(a) > energy(b); });
@@ -43,6 +47,7 @@ OrderedFactor factorize_by_activation(std::span<const double> gram, int64_t in_f
     for (size_t j = 0; j < columns; ++j) {
       ordered[i * columns + j] = row[static_cast<size_t>(result.order[j])];
     }
+    ordered[i * (columns + 1)] += noise_of(result.order[i]);
   }
   result.factor = factorize_inverse(ordered, in_features, damping, name);
   return result;

@@ -27,9 +27,11 @@ struct OrderedFactor {
   InverseFactor factor;        ///< Of the Gram matrix with rows and columns in that order.
 };
 
+/// `noise`, [in] or empty, adds to the energy of the channels: what rounding of the input brings.
 /// Ties go to the lower column. Throws as factorize_inverse() does.
 OrderedFactor factorize_by_activation(std::span<const double> gram, int64_t in_features,
-                                      double damping, const std::string& name);
+                                      double damping, const std::string& name,
+                                      std::span<const double> noise = {});
 
 /// One-byte codes [out, in] of `weight` [out, in] on `grid`, as encode() gives them for rounding to
 /// nearest. `keep` [out, in] or empty: pruned weights get the code of zero.

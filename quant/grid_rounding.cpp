@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/dtype.h"
+#include "kernels/codec.h"
 #include "pare/error.h"
 #include "quant/unit_rounding.h"
 
@@ -58,6 +59,11 @@ RunScale scale_for_range(WeightFormat format, bool symmetric, const ValueRange& 
   return {scale, static_cast<uint8_t>(zero_point)};
 }
 
+GridSpec with_global_scale(GridSpec spec, float absmax) {
+  if (spec.format == WeightFormat::kNvfp4) spec.global_scale = nvfp4_global_scale(absmax);
+  return spec;
+}
+
 float stored_scale(WeightFormat format, float global_scale, float wanted) {
   if (format == WeightFormat::kNvfp4) return nvfp4_scale(wanted / global_scale) * global_scale;
   if (format != WeightFormat::kMxfp4) return wanted;
@@ -74,6 +80,8 @@ std::vector<float> fp4_scales(WeightFormat format, float global_scale, float abs
   if (!(absmax > 0)) return {stored_scale(format, global_scale, global_scale)};
   if (format == WeightFormat::kMxfp4) {
     for (float scale = highest; scale >= lowest; scale *= 0.5F) scales.push_back(scale);
+    // Beyond what the largest scale holds everything is clipped.
+    if (scales.empty()) scales.push_back(highest);
     return scales;
   }
   // E4M3 codes of positive values count upwards with the value.
@@ -152,6 +160,13 @@ int8_t unit_code(WeightFormat format, uint8_t zero_point, float unit) {
   if (format == WeightFormat::kFp8E4m3) return static_cast<int8_t>(f32_to_e4m3(unit));
   if (is_fp4(format)) return static_cast<int8_t>(f32_to_e2m1(unit));
   return static_cast<int8_t>(static_cast<int32_t>(unit) + zero_point);
+}
+
+float code_unit(WeightFormat format, uint8_t zero_point, int8_t code) {
+  const auto bits = static_cast<uint8_t>(code);
+  if (format == WeightFormat::kFp8E4m3) return e4m3_to_f32(bits);
+  if (is_fp4(format)) return e2m1_to_f32(bits);
+  return static_cast<float>(static_cast<int32_t>(code) - zero_point);
 }
 
 }  // namespace pare

@@ -34,6 +34,10 @@ struct RunScale {
 /// with stored_scale().
 RunScale scale_for_range(WeightFormat format, bool symmetric, const ValueRange& range);
 
+/// With the global scale that NVFP4 has for weights up to `absmax`, absmax / (6 × 448); other
+/// formats have none.
+GridSpec with_global_scale(GridSpec spec, float absmax);
+
 /// The scale that the format can store for `wanted`: for NVFP4 the nearest E4M3 value times
 /// `global_scale`, for MXFP4 the next power of two, so that nothing is clipped; others as wanted.
 float stored_scale(WeightFormat format, float global_scale, float wanted);
@@ -55,8 +59,9 @@ void round_values(WeightFormat format, bool symmetric, const RunScale& run,
 void round_codes(WeightFormat format, bool symmetric, const RunScale& run,
                  std::span<const float> weights, std::span<int8_t> codes);
 
-/// The code of a unit that round_units() returned.
+/// The code of a unit that round_units() returned, and back.
 int8_t unit_code(WeightFormat format, uint8_t zero_point, float unit);
+float code_unit(WeightFormat format, uint8_t zero_point, int8_t code);
 
 /// Columns of a row that share a scale: the group size, or the whole row.
 inline int64_t run_length(int64_t group_size, int64_t in_features) {

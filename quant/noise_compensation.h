@@ -1,13 +1,17 @@
 // Weights for an input that is rounded: the least squares answer to noise of known size.
 //
-// When the layer reads x + e instead of x, with e independent of x and of variance n on every
-// channel, the weight with the least mean square error of the output is
+// When the layer reads x + e instead of x, with e independent of x and between channels and of
+// variance N = diag(n), the weight with the least mean square error of the output is
 //
-//   W' = W H (H + n I)⁻¹ = W − n W (H + n I)⁻¹,   H = E[x xᵀ],
+//   W' = W H (H + N)⁻¹ = W − W N (H + N)⁻¹,   H = E[x xᵀ],
 //
 // the linear minimum mean square error estimator (Wiener filter): directions of the input that the
-// noise drowns stop carrying it to the output. A static INT8 scale rounds every channel with the
-// same step, so n = step² / 12.
+// noise drowns stop carrying it to the output.
+//
+//   const NoiseFilter filter = make_noise_filter(gram, tokens, variance, name);
+//   weight = compensate_input_noise(weight, out_features, filter, pool);
+//
+// Plain values, no shared state.
 #pragma once
 
 #include <cstdint>
@@ -19,12 +23,23 @@
 
 namespace pare {
 
-/// weight [out, in] row-major; gram [in, in] = Σ x xᵀ over `tokens` tokens of the input as the
-/// layer sees it; noise_variance of each channel. Throws Error(kNonFinite) naming `name` when the
-/// system cannot be solved. The result does not depend on the number of threads.
+/// Made once for all linears that share the input.
+struct NoiseFilter {
+  std::vector<double> variance;  ///< [in], of the noise; empty: no filter.
+  std::vector<double> factor;    ///< [in, in], Cholesky factor of H + N.
+
+  bool empty() const noexcept { return variance.empty(); }
+};
+
+/// gram [in, in] = Σ x xᵀ over `tokens` tokens of the input as the layer sees it. Channels that are
+/// always zero are left alone; where channels without noise depend on each other, so that H + N is
+/// singular, a share of its mean diagonal is added, from 1e-6 on and raised tenfold. Throws
+/// Error(kNonFinite) naming `name` when that does not help.
+NoiseFilter make_noise_filter(std::span<const double> gram, int64_t tokens,
+                              std::vector<double> variance, const std::string& name);
+
+/// weight [out, in] row-major. The result does not depend on the number of threads.
 std::vector<float> compensate_input_noise(std::span<const float> weight, int64_t out_features,
-                                          int64_t in_features, std::span<const double> gram,
-                                          int64_t tokens, double noise_variance,
-                                          const std::string& name, ThreadPool& pool);
+                                          const NoiseFilter& filter, ThreadPool& pool);
 
 }  // namespace pare

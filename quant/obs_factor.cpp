@@ -21,7 +21,7 @@ bool is_finite(std::span<const double> values) {
 }  // namespace
 
 InverseFactor factorize_inverse(std::span<const double> gram, int64_t in_features, double damping,
-                                const std::string& name) {
+                                const std::string& name, std::span<const double> noise) {
   const auto columns = static_cast<size_t>(in_features);
   if (in_features <= 0 || gram.size() != columns * columns) {
     throw Error(ErrorCode::kInternal, name + ": Gram matrix has " + std::to_string(gram.size()) +
@@ -34,11 +34,12 @@ InverseFactor factorize_inverse(std::span<const double> gram, int64_t in_feature
                     ": the Gram matrix of the input holds NaN or infinity; the activations of "
                     "the calibration text are not finite");
   }
+  const auto noise_of = [&](size_t i) { return noise.empty() ? 0.0 : noise[i]; };
   InverseFactor factor;
   factor.in_features = in_features;
   factor.dead.assign(columns, 0);
   for (size_t i = 0; i < columns; ++i) {
-    factor.dead[i] = gram[i * columns + i] > 0 ? 0 : 1;
+    factor.dead[i] = gram[i * columns + i] + noise_of(i) > 0 ? 0 : 1;
   }
   const double mean = mean_live_diagonal(gram, in_features);
   const double mean_diagonal = mean > 0 ? mean : 1.0;
@@ -52,7 +53,7 @@ InverseFactor factorize_inverse(std::span<const double> gram, int64_t in_feature
     for (size_t i = 0; i < columns; ++i) {
       double& diagonal = matrix[i * columns + i];
       if (factor.dead[i] != 0) diagonal = 1.0;
-      diagonal += factor.damping * mean_diagonal;
+      diagonal += noise_of(i) + factor.damping * mean_diagonal;
     }
     if (!invert_to_upper_factor(matrix, in_features) || !is_finite(matrix)) continue;
     factor.upper.assign(matrix.begin(), matrix.end());

@@ -29,9 +29,10 @@ struct InverseFactor {
 };
 
 /// `damping` is the share of the mean diagonal that is added; it is raised tenfold until the
-/// factorisation succeeds, at most five times; then Error(kNonFinite) naming `name`.
+/// factorisation succeeds, at most five times; then Error(kNonFinite) naming `name`. `noise`, [in]
+/// or empty, adds to the energy of the channels.
 InverseFactor factorize_inverse(std::span<const double> gram, int64_t in_features, double damping,
-                                const std::string& name);
+                                const std::string& name, std::span<const double> noise = {});
 
 struct ObsProblem {
   int64_t out_features = 0;

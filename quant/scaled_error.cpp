@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/dtype.h"
-#include "kernels/codec.h"
 #include "quant/blas.h"
 #include "quant/clip_search.h"
 #include "quant/grid_rounding.h"
@@ -66,15 +64,14 @@ double sum_row_errors(std::span<const float> delta, int64_t rows, int64_t column
 }
 
 /// With the global scale that NVFP4 would have for the scaled weights of the whole group.
-GridSpec scaled_spec(const LinearGroup& group, std::span<const float> scale, GridSpec spec) {
+GridSpec scaled_spec(const LinearGroup& group, std::span<const float> scale, const GridSpec& spec) {
   if (spec.format != WeightFormat::kNvfp4) return spec;
   float absmax = 0;
   for (const GroupLinear& linear : group.linears) {
     const ValueRange range = scaled_range(linear, scale);
     absmax = std::max({absmax, -range.lowest, range.highest});
   }
-  spec.global_scale = symmetric_scale(absmax, kE4m3Max * kE2m1Max);
-  return spec;
+  return with_global_scale(spec, absmax);
 }
 
 double absmax_linear_error(const GroupLinear& linear, std::span<const float> scale,

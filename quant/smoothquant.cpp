@@ -114,26 +114,56 @@ class Objective {
   double energy_ = 0;
 };
 
-/// Largest magnitude of each input channel's weights over the group.
-std::vector<float> weight_absmax(const LinearGroup& group) {
+/// visit(channel, weight) for all weights of the group.
+template <typename Visit>
+void for_each_weight(const LinearGroup& group, Visit visit) {
   const auto columns = static_cast<size_t>(group.in_features);
-  std::vector<float> absmax(columns);
   for (const GroupLinear& linear : group.linears) {
     for (size_t first = 0; first < linear.weight.size(); first += columns) {
-      for (size_t i = 0; i < columns; ++i) {
-        absmax[i] = std::max(absmax[i], std::abs(linear.weight[first + i]));
-      }
+      for (size_t i = 0; i < columns; ++i) visit(i, linear.weight[first + i]);
     }
   }
+}
+
+/// Largest magnitude of each input channel's weights over the group.
+std::vector<float> weight_absmax(const LinearGroup& group) {
+  std::vector<float> absmax(static_cast<size_t>(group.in_features));
+  for_each_weight(group, [&](size_t channel, float value) {
+    absmax[channel] = std::max(absmax[channel], std::abs(value));
+  });
   return absmax;
 }
 
+/// Euclidean norm of each input channel's weights over the group.
+std::vector<float> weight_norm(const LinearGroup& group) {
+  std::vector<double> sum(static_cast<size_t>(group.in_features));
+  for_each_weight(group, [&](size_t channel, float value) {
+    sum[channel] += static_cast<double>(value) * static_cast<double>(value);
+  });
+  std::vector<float> norm;
+  norm.reserve(sum.size());
+  for (const double energy : sum) norm.push_back(static_cast<float>(std::sqrt(energy)));
+  return norm;
+}
+
+// What stands for a channel's size: its range, as in the paper, or a moment of it.
+//
+// A static step follows the range. A token's own step follows the token's largest channel, which
+// changes from token to token: with that maximum as a norm of order p, the noise
+// Σ_t ‖x_t / s‖_p² × Σ_j s_j² G_jj is least about where s_j = (E|x_j|^p / G_jj)^(1 / (p + 2)). That
+// is a moment in place of the range, the norm of the weight's column in place of its largest value,
+// and α = p / (p + 2). The moment is taken a third of the way from the root mean square to the
+// range.
+enum class ChannelSize : uint8_t { kRange, kMoment };
+
 class Smoother {
  public:
-  explicit Smoother(const LinearGroup& group)
-      : active_(active_channels(group)),
+  Smoother(const LinearGroup& group, ChannelSize size)
+      : size_(size),
+        active_(active_channels(group)),
         activation_(group.statistics->amax),
-        weight_(weight_absmax(group)) {
+        weight_(size == ChannelSize::kRange ? weight_absmax(group) : weight_norm(group)) {
+    if (size == ChannelSize::kMoment) to_moment(*group.statistics);
     merge_tied_max(group, activation_);
     merge_tied_max(group, weight_);
     // A column of zeros would ask for an infinite scale; any large one is as good.
@@ -151,17 +181,27 @@ class Smoother {
     return scale;
   }
 
+  std::string detail(double strength) const {
+    char text[48];
+    const char* of = size_ == ChannelSize::kMoment ? ", of moments" : "";
+    std::snprintf(text, sizeof text, "strength %.2f%s", strength, of);
+    return text;
+  }
+
  private:
+  void to_moment(const InputStatistics& statistics) {
+    for (size_t i = 0; i < activation_.size(); ++i) {
+      const double mean = statistics.square_sum[i] / static_cast<double>(statistics.tokens);
+      activation_[i] =
+          static_cast<float>(std::cbrt(static_cast<double>(activation_[i]) * std::max(mean, 0.0)));
+    }
+  }
+
+  ChannelSize size_;
   std::vector<uint8_t> active_;
   std::vector<float> activation_;
   std::vector<float> weight_;
 };
-
-std::string strength_detail(double strength) {
-  char text[32];
-  std::snprintf(text, sizeof text, "strength %.2f", strength);
-  return text;
-}
 
 }  // namespace
 
@@ -173,7 +213,6 @@ InputScaling search_smoothquant(const LinearGroup& group, const SmoothQuantOptio
                                        std::to_string(options.strength));
   }
   const Objective objective(group, options.dynamic_activations, pool);
-  const Smoother smoother(group);
   InputScaling result;
   if (!(objective.energy() > 0)) {
     result.detail = "identity: no output to measure";
@@ -182,15 +221,19 @@ InputScaling search_smoothquant(const LinearGroup& group, const SmoothQuantOptio
   const std::vector<float> ones(static_cast<size_t>(group.in_features), 1.0F);
   result.identity_loss = objective(ones);
   if (options.strength >= 0) {
+    const Smoother smoother(group, ChannelSize::kRange);
     result.scale = smoother.scale(options.strength);
     result.loss = objective(result.scale);
-    result.detail = strength_detail(options.strength);
+    result.detail = smoother.detail(options.strength);
     return result;
   }
   result.loss = result.identity_loss;
   result.detail = "identity";
+  std::vector<Smoother> smoothers = {Smoother(group, ChannelSize::kRange)};
+  if (options.dynamic_activations) smoothers.emplace_back(group, ChannelSize::kMoment);
   int best_step = -1;
-  const auto try_step = [&](int step) {
+  const Smoother* best = nullptr;
+  const auto try_step = [&](const Smoother& smoother, int step) {
     if (step < 0 || step > kStrengthSteps) return;
     const double strength = static_cast<double>(step) / kStrengthSteps;
     std::vector<float> scale = smoother.scale(strength);
@@ -198,15 +241,19 @@ InputScaling search_smoothquant(const LinearGroup& group, const SmoothQuantOptio
     if (!(loss < result.loss)) return;
     result.loss = loss;
     result.scale = std::move(scale);
-    result.detail = strength_detail(strength);
+    result.detail = smoother.detail(strength);
     best_step = step;
+    best = &smoother;
   };
-  for (int step = 0; step <= kStrengthSteps; step += 2) try_step(step);
+  for (const Smoother& smoother : smoothers) {
+    for (int step = 0; step <= kStrengthSteps; step += 2) try_step(smoother, step);
+  }
   // Between the coarse steps, on both sides of the best.
-  const int middle = best_step;
-  if (middle >= 0) {
-    try_step(middle - 1);
-    try_step(middle + 1);
+  if (best != nullptr) {
+    const int middle = best_step;
+    const Smoother& smoother = *best;
+    try_step(smoother, middle - 1);
+    try_step(smoother, middle + 1);
   }
   return result;
 }

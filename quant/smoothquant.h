@@ -1,7 +1,8 @@
 // SmoothQuant (Xiao et al., 2022, arXiv:2211.10438) with a searched migration strength.
 //
 // x / s has fewer outliers, W × s more: s_j = amax(x_j)^α / amax(W_:j)^(1−α). The strength α is
-// searched per group of linears that share the input, the identity among the candidates. Objective:
+// searched per group of linears that share the input, the identity among the candidates; for steps
+// a token also with moments of the activations in place of their ranges. Objective:
 // the weight error from the Gram matrix plus the activation error. See smoothquant.cpp.
 #pragma once
 

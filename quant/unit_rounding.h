@@ -10,9 +10,7 @@
 
 namespace pare {
 
-/// Adding and subtracting 1.5 × 2^23 leaves the nearest integer, ties to even, for |x| < 2^22.
-inline constexpr float kRoundingShift = 12582912.0F;
-/// The same for multiples of 2^-9, the step of E4M3 below 2^-6.
+/// As kRoundingShift, for multiples of 2^-9, the step of E4M3 below 2^-6.
 inline constexpr float kE4m3Shift = kRoundingShift * 0x1p-9F;
 
 /// Range of the units of an integer format: codes less the zero point.
@@ -26,6 +24,14 @@ inline UnitBounds unit_bounds(WeightFormat format, bool symmetric, uint8_t zero_
   if (symmetric) return {-8.0F, 7.0F};
   const auto zero = static_cast<float>(zero_point);
   return {-zero, 15.0F - zero};
+}
+
+/// Half a step beyond the range of the units of any format: what lies outside is clipped.
+inline UnitBounds clip_bounds(WeightFormat format, bool symmetric, uint8_t zero_point) {
+  if (format == WeightFormat::kFp8E4m3) return {-464.0F, 464.0F};
+  if (is_fp4(format)) return {-7.0F, 7.0F};
+  const UnitBounds bounds = unit_bounds(format, symmetric, zero_point);
+  return {bounds.lowest - 0.5F, bounds.highest + 0.5F};
 }
 
 /// round_half_even(clamp(scaled, lowest, highest)).

@@ -8,6 +8,7 @@
 #include "pare/error.h"
 #include "quant/grid_rounding.h"
 #include "quant/row_blocks.h"
+#include "quant/unit_rounding.h"
 
 namespace pare {
 namespace {
@@ -130,6 +131,20 @@ std::vector<int8_t> encode(const WeightGrid& grid, std::span<const float> weight
     }
   });
   return codes;
+}
+
+int64_t count_clipped(const WeightGrid& grid, std::span<const float> weight) {
+  int64_t count = 0;
+  for (int64_t row = 0; row < grid.out_features; ++row) {
+    for_runs(grid, row, [&](size_t offset, size_t length, const RunScale& run) {
+      const UnitBounds bounds = clip_bounds(grid.format, grid.symmetric, run.zero_point);
+      for (const float value : weight.subspan(offset, length)) {
+        const float unit = value / run.scale;
+        if (unit < bounds.lowest || unit > bounds.highest) ++count;
+      }
+    });
+  }
+  return count;
 }
 
 std::vector<float> round_trip(const WeightGrid& grid, std::span<const float> weight,

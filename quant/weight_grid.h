@@ -73,6 +73,10 @@ WeightGrid absmax_grid(std::span<const float> weight, int64_t out_features, int6
 /// One-byte codes of all weights, [out, in]; see pack_codes() for what follows.
 std::vector<int8_t> encode(const WeightGrid& grid, std::span<const float> weight, ThreadPool& pool);
 
+/// Weights beyond the largest or smallest value of their scale by more than half a step: what a
+/// clipped range costs them is more than rounding.
+int64_t count_clipped(const WeightGrid& grid, std::span<const float> weight);
+
 /// weight → round_to_grid(weight).value for all weights.
 std::vector<float> round_trip(const WeightGrid& grid, std::span<const float> weight,
                               ThreadPool& pool);

@@ -62,7 +62,12 @@ int64_t finished_layers(const std::string& folder) {
 /// quantize(), whose interruption says what is left of the work.
 std::vector<QuantizeReport> run_job(const QuantizeOptions& options, const Callbacks& callbacks) {
   try {
-    return quantize_each(options, format_outputs(options), callbacks);
+    const std::vector<FormatOutput> outputs = format_outputs(options);
+    if (outputs.size() > 1) return quantize_each(options, outputs, callbacks);
+    // A recipe may name the one format.
+    QuantizeOptions single = options;
+    single.output = outputs.at(0).output;
+    return {quantize(single, callbacks)};
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kInterrupted) throw;
     std::string message = split_list(options.qformat).size() > 1
@@ -114,7 +119,7 @@ int run(std::vector<std::string> arguments) {
     ProgressView view("quantize", command.quiet ? ProgressMode::kNone : mode);
     Callbacks callbacks = view.callbacks();
     if (command.quiet) callbacks.on_warning = nullptr;
-    if (!command.mixed.formats.empty()) {
+    if (is_mixed(command.mixed)) {
       command.mixed.quantize = command.options;
       const MixedReport report = quantize_mixed(command.mixed, callbacks);
       view.clear();

@@ -31,7 +31,8 @@ void describe_scheme(CLI::App& app, Command& command) {
       "auto, where it pays on the calibration text")
       ->capture_default_str();
   add("--algo", options.algo, "NAME",
-      "Method: auto, the best for the format; rtn; awq, gptq (INT4); smoothquant (INT8)")
+      "Method: auto, the best for the format; rtn; clip, awq, gptq (INT4, FP4); gptq (FP8); "
+      "clip, gptq, smoothquant (INT8)")
       ->capture_default_str();
   add("--awq_block_size,--group-size", options.awq_block_size, "N",
       "INT4: weights that share a scale; 0: a whole output channel")
@@ -39,7 +40,7 @@ void describe_scheme(CLI::App& app, Command& command) {
   app.add_flag("--sym,!--asym", options.symmetric, "INT4: symmetric, or with zero points")
       ->default_str("sym")
       ->group("Scheme");
-  app.add_flag("--clip,!--no-clip", options.clip, "INT4: search each group's clipping range")
+  app.add_flag("--clip,!--no-clip", options.clip, "INT4, FP4: search each group's clipping range")
       ->default_str("clip")
       ->group("Scheme");
   add("--smooth-strength", command.smooth_strength, "S",
@@ -53,7 +54,7 @@ void describe_scheme(CLI::App& app, Command& command) {
       "How far weights make up for what compression did to their input; negative: as measured best")
       ->default_str("-1");
   add("--sparsegpt-damping", options.sparsegpt_damping, "SHARE",
-      "SparseGPT: share of the mean diagonal that is added to the Gram matrix")
+      "SparseGPT, ADMM, GPTQ: share of the mean diagonal that is added to the Gram matrix")
       ->default_str("0.01");
   add("--rotate", options.rotate, "WHAT",
       "residual: a Hadamard matrix spreads the residual stream's outliers over all channels, "
@@ -62,7 +63,8 @@ void describe_scheme(CLI::App& app, Command& command) {
       ->capture_default_str();
   add("--rotate-seed", command.rotate_seed, "S", "Signs of that matrix")->capture_default_str();
   add("--sparsity-skip", options.sparsity_skip, "REGEX",
-      "2:4: matching linears stay dense, in their format; may be repeated")
+      "2:4: matching linears stay dense, in their format; may be repeated; auto: those that lose "
+      "most, under a budget as for mixed precision")
       ->allow_extra_args(false);
   add("--exclude", options.exclude, "REGEX", "Keep matching linears in BF16; may be repeated")
       ->allow_extra_args(false);
@@ -157,17 +159,25 @@ void resolve_mixed(Command& command, const std::vector<std::string>& known) {
   mixed.formats = split_list(command.formats);
   for (const std::string& name : mixed.formats) check_choice(name, known, "--formats");
   if (!command.max_loss.empty()) mixed.max_loss = parse_percent(command.max_loss, "--max-loss");
+  std::vector<std::string>& skip = command.options.sparsity_skip;
+  mixed.choose_sparsity = std::erase(skip, "auto") > 0;
   const bool budget = mixed.target_bits != 0 || mixed.max_loss != 0;
-  if (budget == mixed.formats.empty()) {
+  if (budget != is_mixed(mixed)) {
     throw Error(ErrorCode::kUsage,
                 budget ? "--target-bits and --max-loss choose between formats: add --formats, such "
-                         "as --formats int4_awq,int8_sq,fp8"
-                       : "--formats needs a budget: add --target-bits or --max-loss");
+                         "as --formats int4_awq,int8_sq,fp8, or --sparsity-skip auto"
+                : mixed.choose_sparsity
+                    ? "--sparsity-skip auto needs a budget: add --max-loss or --target-bits"
+                    : "--formats needs a budget: add --target-bits or --max-loss");
   }
   mixed.quantize = command.options;
 }
 
 }  // namespace
+
+bool is_mixed(const MixedOptions& options) {
+  return !options.formats.empty() || options.choose_sparsity;
+}
 
 void describe_options(CLI::App& app, Command& command) {
   describe_scheme(app, command);

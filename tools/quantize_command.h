@@ -35,6 +35,9 @@ struct Command {
 /// Binds the options to `command`, which must outlive the parsing.
 void describe_options(CLI::App& app, Command& command);
 
+/// Whether layers are given one of several formats, or pruned or not.
+bool is_mixed(const MixedOptions& options);
+
 /// Names of the options that were typed, in the form of a recipe's keys.
 std::vector<std::string> typed_keys(const CLI::App& app);
 

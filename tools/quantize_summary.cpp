@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -170,17 +172,20 @@ std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions
     table.add({"Peak memory", format_bytes(report.peak_rss_bytes)});
     table.add({"SHA-256", report.sha256});
   }
-  int64_t clamped = 0;
-  int64_t quantized = 0;
+  int64_t clipped = 0;
+  int64_t weights = 0;
   int64_t fallbacks = 0;
   for (const LayerReport& layer : report.layers) {
-    clamped += layer.clamped_inputs;
-    quantized += layer.quantized_inputs;
+    clipped += layer.clipped_weights;
+    if (layer.qformat != "bf16") {
+      weights +=
+          std::accumulate(layer.shape.begin(), layer.shape.end(), int64_t{1}, std::multiplies<>());
+    }
     fallbacks += layer.fallback.empty() ? 0 : 1;
   }
-  if (quantized > 0) {
-    table.add({"Clamped inputs",
-               fmt::format("{} of {} sampled", format_count(clamped), format_count(quantized))});
+  if (clipped > 0) {
+    table.add(
+        {"Clipped weights", fmt::format("{} of {}", format_count(clipped), format_count(weights))});
   }
   if (fallbacks > 0) {
     table.add({"Fallbacks", fmt::format("{} layers; --json says what and why", fallbacks)});

@@ -1,4 +1,4 @@
-// Chooses a format for each layer under a budget of bits or of loss.
+// Chooses a format for each layer, and whether it is pruned, under a budget of bits or of loss.
 //
 //   pare::MixedOptions options;
 //   options.quantize.model = "models/llama";
@@ -10,8 +10,7 @@
 //
 // 1. The model is calibrated once and compressed in every format.
 // 2. Probe: with one linear of one format at a time in the uncompressed model, the divergence of
-// its
-//    predictions. Linears that share an input stay together, because engines fuse them.
+//    its predictions. Linears that share an input stay together, because engines fuse them.
 // 3. Of each group of linears the format that is best at a price of λ a bit; λ such that the budget
 //    is met (Lagrange), what is left is spent where it gains most.
 // 4. The plan is compressed, and its true divergence measured.
@@ -31,7 +30,9 @@ namespace pare {
 struct MixedOptions {
   /// Everything else; qformat is not used, overrides must be empty.
   QuantizeOptions quantize;
-  std::vector<std::string> formats;  ///< At least two; full_prec leaves a layer as it is.
+  std::vector<std::string> formats;  ///< At least two; full_prec leaves weights unquantized.
+  /// With quantize.sparsity: each layer may also stay dense. One format is enough then.
+  bool choose_sparsity = false;
 
   /// Bits a weight of the linears that may change, scales included; 0: no limit.
   double target_bits = 0;
@@ -45,16 +46,22 @@ struct MixedOptions {
   std::string recipe_output;    ///< Where the plan goes; "": output + ".recipe.json".
 };
 
+/// What a layer may become.
+struct LayerChoice {
+  std::string qformat;
+  bool sparse = false;
+};
+
 /// What the probe found, and the choice.
 struct MixedGroup {
   std::vector<std::string> linears;  ///< That share an input.
-  std::vector<int64_t> bits;         ///< By format, of all its weights.
-  std::vector<double> loss;          ///< By format: divergence, nats a token.
-  size_t chosen = 0;                 ///< Index into formats.
+  std::vector<int64_t> bits;         ///< By alternative, of all its weights.
+  std::vector<double> loss;          ///< By alternative: divergence, nats a token.
+  size_t chosen = 0;                 ///< Index into alternatives.
 };
 
 struct MixedReport {
-  std::vector<std::string> formats;
+  std::vector<LayerChoice> alternatives;
   std::vector<MixedGroup> groups;
   double bits = 0;          ///< A weight, of the linears that may change.
   double predicted_kl = 0;  ///< Sum of the groups' losses.

@@ -31,7 +31,8 @@ struct QuantizeOptions {
   std::string sparsity = "none";  ///< none | magnitude | wanda | ria | sparsegpt | admm (2:4).
 
   /// Which published method chooses the numbers: auto, the best stack of them that was measured for
-  /// the format; rtn; awq or gptq for INT4; smoothquant for INT8.
+  /// the format; rtn; clip, awq or gptq for INT4 and FP4; gptq for FP8; gptq, clip or smoothquant
+  /// for INT8.
   std::string algo = "auto";
 
   /// Before anything else the residual stream is rotated by a randomized Hadamard matrix, which
@@ -50,7 +51,7 @@ struct QuantizeOptions {
 
   int64_t awq_block_size = 128;  ///< INT4 group along in_features; 0 = per output channel.
   bool symmetric = true;         ///< INT4: symmetric, or with zero points.
-  bool clip = true;              ///< INT4: search the clipping range of each group.
+  bool clip = true;              ///< INT4, FP4: search the clipping range of each group.
   double smooth_strength =
       -1;              ///< INT8 SmoothQuant: 0 … 1 fixes the strength; negative searches it.
   bool smooth = true;  ///< INT8 SmoothQuant: false leaves activations as they are.
@@ -102,9 +103,9 @@ struct LayerReport {
   /// noise, as in a layer that was left alone.
   std::optional<double> sqnr_db;
   std::optional<double> rtn_sqnr_db;  ///< The same of rounding to nearest (2:4: by magnitude).
-  int64_t clamped_inputs = 0;         ///< Sampled inputs that a static scale clamped,
-  int64_t quantized_inputs = 0;       ///< of so many.
-  double sparsity = 0;                ///< Share of zero weights.
+  /// Weights that lie outside the range of their scale, because clipping them loses less.
+  int64_t clipped_weights = 0;
+  double sparsity = 0;  ///< Share of zero weights.
   double seconds = 0;
   int64_t bytes = 0;  ///< Stored, scales included.
 };
@@ -176,10 +177,11 @@ struct FormatOutput {
   std::string output;
 };
 
-/// The same model in several formats, calibrated once: options.qformat and options.output are those
-/// of each of `outputs`. Equal to quantize() with uncompressed_inputs for each, byte for byte. What
-/// calibration found goes to options.save_stats, or to a file beside the first output that is
-/// removed at the end. Throws as quantize(); outputs that were finished before stay.
+/// The same model in several formats, calibrated once (with a quantized KV cache once for each):
+/// options.qformat and options.output are those of each of `outputs`, whatever a recipe says. Equal
+/// to quantize() with uncompressed_inputs for each, byte for byte. What calibration found goes to
+/// options.save_stats, or to a file beside the first output that is removed at the end. Throws as
+/// quantize(); outputs that were finished before stay.
 PARE_EXPORT std::vector<QuantizeReport> quantize_each(const QuantizeOptions& options,
                                                       const std::vector<FormatOutput>& outputs,
                                                       const Callbacks& callbacks);

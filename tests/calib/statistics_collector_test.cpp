@@ -173,13 +173,30 @@ TEST_P(CollectorTest, TheSampleIsEvenlySpreadOverAllTokens) {
     ASSERT_LT(token, count) << "sample " << i << " is no token, or out of order";
     positions.push_back(token++);
   }
-  const int64_t stride = positions.size() > 1 ? positions[1] - positions[0] : 1;
-  for (size_t i = 1; i < positions.size(); ++i) {
-    ASSERT_EQ(positions[i] - positions[i - 1], stride);
+  // One of each so many, to the end and not from the beginning alone.
+  const int64_t stride = (count + limit - 1) / limit;
+  for (size_t i = 0; i < positions.size(); ++i) {
+    ASSERT_EQ(positions[i] / stride, static_cast<int64_t>(i));
   }
-  // To the end, not the beginning alone.
-  EXPECT_EQ(positions.front(), 0);
-  EXPECT_GE(positions.back() + stride, count);
+  EXPECT_GE(positions.back() + 2 * stride, count);
+}
+
+// Windows are of equal length, and their first tokens are unlike all others.
+TEST(StatisticsCollector, TheSampleHasAllPositionsOfAWindow) {
+  constexpr int64_t kWindows = 128;
+  constexpr int64_t kLength = 64;
+  Tokens tokens(kWindows, kLength, 1);
+  for (int64_t i = 0; i < kWindows * kLength; ++i) {
+    tokens.x[static_cast<size_t>(i)] = static_cast<float>(i % kLength);
+  }
+  const InputStatistics found = collect(tokens, false, 8, 2);
+  ASSERT_EQ(found.sample_tokens, 512);
+  std::vector<int> times(kLength, 0);
+  for (const uint16_t value : found.sample) ++times[static_cast<size_t>(bf16_to_f32(value))];
+  for (const int count : times) {
+    EXPECT_GE(count, 6);
+    EXPECT_LE(count, 10);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, CollectorTest,

@@ -51,6 +51,15 @@ TEST_F(Usage, WhatThisVersionCannotDoIsRefusedByName) {
       HasSubstr("did you mean perplexity?"));
 }
 
+TEST_F(Usage, MixedPlans) {
+  expect_failure(arguments({"--max-loss", "2%"}), 2, {"--max-loss", "--formats", "auto"});
+  expect_failure(arguments({"--formats", "fp8,int4_awq"}), 2, {"--formats needs a budget"});
+  expect_failure(arguments({"--sparsity", "wanda", "--sparsity-skip", "auto"}), 2,
+                 {"--sparsity-skip auto needs a budget"});
+  expect_failure(arguments({"--sparsity-skip", "auto", "--max-loss", "2%"}), 2,
+                 {"needs a sparsity", "--sparsity sparsegpt"});
+}
+
 TEST_F(Usage, TheCacheOfKeysAndValues) {
   expect_failure(arguments({"--kv-cache", "fp4"}), 2, {"--kv-cache", "fp4", "fp8"});
   expect_failure(arguments({"--kv-scales", "row"}), 2, {"--kv-scales", "row", "head"});

@@ -89,6 +89,28 @@ TEST_F(Hostile, WeightsOfZeroAndTinyWeightsAreCompressed) {
   }
 }
 
+// Their rounding brings no noise, so nothing keeps their part of the Gram matrix regular.
+TEST_F(Hostile, ChannelsThatAreNeverActive) {
+  write_ids(32, 64);
+  ModelTensors tensors = make_tensors(shape_, 11);
+  for (const char* norm : {"input_layernorm.weight", "post_attention_layernorm.weight"}) {
+    std::vector<uint16_t>& bits = tensors.at(std::string("model.layers.0.") + norm).bits;
+    bits[0] = bits[3] = bits.back() = 0;
+  }
+  write_model(path("model"), shape_, tensors);
+  for (const char* qformat : {"fp8", "fp8_pc_pt", "fp8_block", "w4a8_awq", "int8_sq", "nvfp4"}) {
+    for (const char* sparsity : {"none", "sparsegpt", "admm"}) {
+      QuantizeOptions options = job("out.h5", qformat, sparsity);
+      options.force = true;
+      for (const LayerReport& layer : quantize(options, {}).layers) {
+        ASSERT_TRUE(layer.sqnr_db) << layer.name;
+        EXPECT_GT(*layer.sqnr_db, 2) << layer.name << " " << qformat << " " << sparsity;
+        EXPECT_EQ(layer.fallback.find("noise"), std::string::npos) << layer.fallback;
+      }
+    }
+  }
+}
+
 TEST_F(Hostile, ExistingOutputIsKeptUnlessForced) {
   write_file(path("out.h5"), "precious");
   const Failure failure = refused(job("out.h5", "int4_awq"));

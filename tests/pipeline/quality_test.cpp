@@ -116,33 +116,61 @@ TEST_F(LayerQualityReport, RoundingToNearestComparesWithItself) {
   }
 }
 
-TEST_F(LayerQualityReport, SaysWhatChoseTheNumbersAndWhatWasClamped) {
+TEST_F(LayerQualityReport, SaysWhatChoseTheNumbersAndWhatWasClipped) {
   QuantizeOptions options = job("a.h5", "int4_awq");
   QuantizeReport report = quantize(options, {});
   double gain = 0;
+  int64_t clipped = 0;
   for (const LayerReport& layer : report.layers) {
-    EXPECT_THAT(layer.algorithm, ::testing::EndsWith("clip search, GPTQ"));
-    EXPECT_EQ(layer.quantized_inputs, 0);
+    EXPECT_THAT(layer.algorithm, ::testing::EndsWith("clip search, GPTQ, coordinate descent"));
+    clipped += layer.clipped_weights;
+    EXPECT_LT(layer.clipped_weights, layer.shape[0] * layer.shape[1] / 20) << layer.name;
     gain += *layer.sqnr_db - *layer.rtn_sqnr_db;
   }
   EXPECT_GT(gain / static_cast<double>(report.layers.size()), 1);
+  EXPECT_GT(clipped, 0);
   options = job("b.h5", "int8_sq");
   report = quantize(options, {});
   for (const LayerReport& layer : report.layers) {
     EXPECT_THAT(layer.algorithm, ::testing::HasSubstr("noise compensation"));
-    EXPECT_GT(layer.quantized_inputs, 0);
-    EXPECT_LE(layer.clamped_inputs, layer.quantized_inputs);
+    EXPECT_EQ(layer.clipped_weights, 0) << "by absolute maxima";
   }
+  options.force = true;
+  const auto compensated = [&](const char* qformat, const char* algo) {
+    options.qformat = qformat;
+    options.algo = algo;
+    int64_t count = 0;
+    for (const LayerReport& layer : quantize(options, {}).layers) {
+      count += layer.algorithm.find("noise compensation") != std::string::npos ? 1 : 0;
+    }
+    return count;
+  };
+  for (const char* qformat : {"fp8", "fp8_pc_pt", "fp8_block", "w4a8_awq"}) {
+    EXPECT_GT(compensated(qformat, "auto"), 0) << qformat;
+    EXPECT_EQ(compensated(qformat, "rtn"), 0) << qformat;
+  }
+  // The error of FP4 depends on the input, and weights alone have none.
+  for (const char* qformat : {"nvfp4", "mxfp4", "int4_awq"}) {
+    EXPECT_EQ(compensated(qformat, "auto"), 0) << qformat;
+  }
+  options = job("e.h5", "int8_sq");
   options.calibration_size = 4;
   options.output = path("d.h5");
   for (const LayerReport& layer : quantize(options, {}).layers) {
     EXPECT_THAT(layer.algorithm, ::testing::EndsWith("round to nearest"));
     EXPECT_THAT(layer.fallback, ::testing::HasSubstr("96 tokens are few"));
   }
+  // Pruning with updates solves all the same.
+  options = job("f.h5", "fp8", "sparsegpt");
+  options.calibration_size = 4;
+  for (const LayerReport& layer : quantize(options, {}).layers) {
+    EXPECT_THAT(layer.algorithm, ::testing::EndsWith("GPTQ, coordinate descent"));
+    EXPECT_THAT(layer.fallback, ::testing::HasSubstr("no noise compensation: 96 tokens are few"));
+  }
   options = job("c.h5", "int4_awq", "sparsegpt");
   for (const LayerReport& layer : quantize(options, {}).layers) {
     EXPECT_THAT(layer.algorithm, ::testing::AllOf(::testing::HasSubstr("2:4 SparseGPT"),
-                                                  ::testing::EndsWith("GPTQ")));
+                                                  ::testing::EndsWith("GPTQ, coordinate descent")));
   }
 }
 

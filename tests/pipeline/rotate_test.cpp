@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 
 class Rotate : public ArchitectureTest {
  protected:
-  Rotate() { use(tied_llama(), 8, 24); }
+  Rotate() { use(tied_llama(), 32, 24); }
 
   static nlohmann::json tied_llama() {
     nlohmann::json config = small_llama_config();
