@@ -97,7 +97,7 @@ class PackedSpan {
 // pairs of products there. The answer is the same for all shapes.
 bool int8_is_exact() {
   static const bool exact = [] {
-    constexpr int64_t kRows = 16;
+    constexpr int64_t kRows = kEnoughRows;
     std::vector<int8_t> codes(kRows * kExactProducts, 127);
     for (size_t row = 0; row < kRows; ++row) codes[row * kExactProducts] = 126;
     try {
@@ -146,10 +146,28 @@ struct PackedMatrix::State {
     }
   }
 
+  template <typename Element, typename Sum>
+  void multiply(const Element* x, int64_t rows, Sum* y, ProductBuffers<Element, Sum>& buffers,
+                MatmulScratch& scratch) const {
+    const int64_t rest = rows % kRowTiers.back();
+    if (out_features >= kFewOutputs || rest == 0 || padded_rows(rest) >= kEnoughRows) {
+      multiply_tiers(x, rows, y, buffers.sums, scratch);
+      return;
+    }
+    const int64_t whole = rows - rest;
+    multiply_tiers(x, whole, y, buffers.sums, scratch);
+    buffers.few_x.assign(x + whole * in_features, x + rows * in_features);
+    buffers.few_x.resize(static_cast<size_t>(kEnoughRows * in_features));
+    buffers.few_y.resize(static_cast<size_t>(kEnoughRows * out_features));
+    multiply_tiers(buffers.few_x.data(), kEnoughRows, buffers.few_y.data(), buffers.sums, scratch);
+    std::copy_n(buffers.few_y.begin(), rest * out_features, y + whole * out_features);
+  }
+
+ private:
   // `sums` holds those of the spans behind the first.
   template <typename Element, typename Sum>
-  void multiply(const Element* x, int64_t rows, Sum* y, std::vector<Sum>& sums,
-                MatmulScratch& scratch) const {
+  void multiply_tiers(const Element* x, int64_t rows, Sum* y, std::vector<Sum>& sums,
+                      MatmulScratch& scratch) const {
     for (int64_t begin = 0; begin < rows;) {
       const int64_t tier = std::min(padded_rows(rows - begin), kRowTiers.back());
       Sum* target = y + begin * out_features;
@@ -218,21 +236,7 @@ void PackedMatrix::multiply_bf16(const uint16_t* x, int64_t rows, float* y,
     multiply_f32(wide.data(), rows, y);
     return;
   }
-  MatmulScratch::State& working = scratch.state();
-  const int64_t in = state_->in_features;
-  const int64_t out = state_->out_features;
-  const int64_t rest = rows % kRowTiers.back();
-  if (out >= kFewOutputs || rest == 0 || padded_rows(rest) >= kEnoughRows) {
-    state_->multiply(x, rows, y, working.y, scratch);
-    return;
-  }
-  const int64_t whole = rows - rest;
-  state_->multiply(x, whole, y, working.y, scratch);
-  working.few_x.assign(x + whole * in, x + rows * in);
-  working.few_x.resize(static_cast<size_t>(kEnoughRows * in));
-  working.few_y.resize(static_cast<size_t>(kEnoughRows * out));
-  state_->multiply(working.few_x.data(), kEnoughRows, working.few_y.data(), working.y, scratch);
-  std::copy_n(working.few_y.begin(), rest * out, y + whole * out);
+  state_->multiply(x, rows, y, scratch.state().bf16, scratch);
 }
 
 void PackedMatrix::multiply_int8(const int8_t* x, int64_t rows, int32_t* y,
@@ -241,7 +245,7 @@ void PackedMatrix::multiply_int8(const int8_t* x, int64_t rows, int32_t* y,
   const int64_t in = state_->in_features;
   const int64_t out = state_->out_features;
   if (!state_->spans.empty()) {
-    state_->multiply(x, rows, y, working.sums, scratch);
+    state_->multiply(x, rows, y, working.int8, scratch);
     return;
   }
   // FP32 sums are exact for as many products.

@@ -56,12 +56,19 @@ std::shared_ptr<const Product> make_product(const dnnl::memory::desc& source,
                                             const dnnl::memory::desc& weights,
                                             const dnnl::memory::desc& destination);
 
+/// What a product of packed weights needs beside its operands.
+template <typename Element, typename Sum>
+struct ProductBuffers {
+  std::vector<Sum> sums;       ///< Of a part of the inputs.
+  std::vector<Element> few_x;  ///< Few rows for few outputs, and zeros.
+  std::vector<Sum> few_y;
+};
+
 struct MatmulScratch::State {
   std::vector<float> x;  ///< For the paths without oneDNN.
   std::vector<float> y;
-  std::vector<int32_t> sums;    ///< Of a part of the inputs.
-  std::vector<uint16_t> few_x;  ///< Few rows for few outputs, and zeros.
-  std::vector<float> few_y;
+  ProductBuffers<uint16_t, float> bf16;
+  ProductBuffers<int8_t, int32_t> int8;
 
   /// Weights that stay where they are have a memory object of their own: attaching one to packed
   /// weights writes their padding, which other threads are reading.
