@@ -125,8 +125,8 @@ std::string algorithm_of(const WorkingLinear& linear, const SetContext& context)
     if (stack.search_clip && context.plan.options.clip && !context.gram.empty()) {
       steps.emplace_back("clip search");
     }
-    const bool solved = solves_codes(linear, context);
-    steps.emplace_back(solved ? "GPTQ, coordinate descent" : "round to nearest");
+    steps.emplace_back(solves_codes(linear, context) ? "GPTQ, coordinate descent"
+                                                     : "round to nearest");
   }
   std::string text;
   for (const std::string& step : steps) text += (text.empty() ? "" : ", ") + step;

@@ -106,9 +106,7 @@ class Descent {
       const float h = gram[j] + diagonal(block, j);
       if (!(h > 0) || (!keep_.empty() && keep_[i] == 0)) continue;
       const RunScale run = scale_of(block.row, block.first + j);
-      const UnitBounds bounds = kind == UnitKind::kInteger
-                                    ? unit_bounds(grid_.format, grid_.symmetric, run.zero_point)
-                                    : UnitBounds{};
+      const UnitBounds bounds = unit_bounds(grid_.format, grid_.symmetric, run.zero_point);
       const float wanted = units_[i] + block.gradient[j] / h / run.scale;
       const float unit = round_unit(kind, wanted, bounds);
       // A tie would move to and fro.
