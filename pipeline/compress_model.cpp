@@ -27,15 +27,7 @@ class ModelCompression {
     const std::vector<BlockGraph> none;
     const std::vector<BlockGraph>& encoder = job_.graph.encoder ? job_.graph.encoder->blocks : none;
     const std::vector<BlockGraph>& decoder = job_.graph.blocks;
-    double total = 0;
-    for (const std::vector<BlockGraph>* stack : {&encoder, &decoder}) {
-      for (const BlockGraph& block : *stack) {
-        const int64_t pieces = 1 + (block.experts ? block.experts->count : 0);
-        total += compress_cost() * static_cast<double>(pieces) + 2 * static_cast<double>(windows());
-      }
-    }
-    total -= static_cast<double>(windows());  // The last layer has nothing behind it.
-    job_.meter.set_total(total);
+    job_.meter.set_total(total_cost(encoder, decoder));
     if (job_.graph.encoder) {
       if (calibration_) calibration_->start(Stack::kEncoder);
       for (size_t i = 0; i < encoder.size(); ++i) {
@@ -52,10 +44,25 @@ class ModelCompression {
   }
 
  private:
-  // Known before the calibration run has embedded them.
-  int64_t windows() const { return calibration_ ? job_.windows.count : 0; }
-
   // A sequence through a block costs one; so, roughly, does compressing the block for each.
+  double total_cost(const std::vector<BlockGraph>& encoder,
+                    const std::vector<BlockGraph>& decoder) const {
+    // Known before the calibration run has embedded them.
+    const double windows = calibration_ ? static_cast<double>(job_.windows.count) : 0;
+    double total = 0;
+    size_t piece = 0;
+    for (const std::vector<BlockGraph>* stack : {&encoder, &decoder}) {
+      for (const BlockGraph& block : *stack) {
+        const int64_t pieces = 1 + (block.experts ? block.experts->count : 0);
+        total += compress_cost() * static_cast<double>(pieces) + windows;
+        if (observes(block, is_finished(piece, pieces))) total += windows;
+        piece += static_cast<size_t>(pieces);
+      }
+    }
+    // The last layer has nothing behind it; what follows an encoder's has a pass of its own.
+    return total - windows + (encoder.empty() ? 0 : windows);
+  }
+
   double compress_cost() const {
     return static_cast<double>(std::max<int64_t>(1, job_.windows.count));
   }
@@ -69,11 +76,10 @@ class ModelCompression {
   void run_layer(const BlockGraph& block, bool advances) {
     job_.meter.check_cancelled();
     const int64_t experts = block.experts ? block.experts->count : 0;
-    const bool finished = is_finished(1 + experts);
-    const bool watches = calibration_ && !finished;
+    const bool finished = is_finished(piece_, 1 + experts);
     std::map<int, InputStatistics> statistics;
     if (job_.saved != nullptr && !finished) statistics = read_saved(block);
-    if (watches && !(watched(block).empty() && experts == 0 && !job_.plan.needs_original)) {
+    if (observes(block, finished)) {
       job_.meter.phase("calibrate", layer_);
       statistics = job_.times.timed("calibrate", [&] {
         const BlockWeights original = load_block(block, job_.source, Precision::kBf16);
@@ -195,10 +201,17 @@ class ModelCompression {
                : make_block_weights(stored, tensors, job_.source, Precision::kBf16);
   }
 
-  bool is_finished(int64_t pieces) const {
+  // Whether the original block runs for statistics, of its experts' inputs or of its own.
+  bool observes(const BlockGraph& block, bool finished) const {
+    return calibration_ && !finished &&
+           (!watched(block).empty() || block.experts || job_.plan.needs_original);
+  }
+
+  // Whether the work folder has a block and its experts, numbered from `first`.
+  bool is_finished(size_t first, int64_t pieces) const {
     if (!job_.work) return false;
     for (int64_t i = 0; i < pieces; ++i) {
-      if (!job_.work->contains(piece_ + static_cast<size_t>(i))) return false;
+      if (!job_.work->contains(first + static_cast<size_t>(i))) return false;
     }
     return true;
   }
