@@ -94,7 +94,7 @@ class PackedSpan {
 };
 
 // Extreme values whose sums do not fit in 16 bits: INT8 kernels of processors without VNNI saturate
-// pairs of products there. The answer is the same for all shapes.
+// pairs of products there. Asked with as many rows as few outputs get, too.
 bool int8_is_exact() {
   static const bool exact = [] {
     constexpr int64_t kRows = kEnoughRows;

@@ -172,6 +172,33 @@ TEST(WeightGrid, RoundingFollowsTheRule) {
   }
 }
 
+// More than half a step beyond the last value that the format has, on either side.
+TEST(WeightGrid, ClippedWeightsAreCounted) {
+  struct Case {
+    WeightFormat format;
+    bool symmetric;
+    std::vector<float> weight;
+    int64_t clipped;
+  };
+  WeightGrid grid;
+  grid.out_features = 1;
+  grid.scale = {2.0F};
+  grid.global_scale = 1;
+  for (const Case& one :
+       std::vector<Case>{{WeightFormat::kInt4, true, {14.9F, 15.1F, -16.9F, -17.1F, 0}, 2},
+                         {WeightFormat::kInt4, false, {24.9F, 25.1F, -6.9F, -7.1F, 0}, 2},
+                         {WeightFormat::kInt8, true, {254.9F, 255.1F, -255.1F, -254.9F}, 2},
+                         {WeightFormat::kFp8E4m3, true, {927, 929, -927, -929, -1e30F}, 3},
+                         {WeightFormat::kNvfp4, true, {13.9F, 14.1F, -13.9F, -14.1F}, 2},
+                         {WeightFormat::kMxfp4, true, {13.9F, 14.1F, -13.9F, -14.1F}, 2}}) {
+    grid.format = one.format;
+    grid.symmetric = one.symmetric;
+    grid.in_features = static_cast<int64_t>(one.weight.size());
+    grid.zero_point.assign(one.symmetric ? 0 : 1, 3);
+    EXPECT_EQ(count_clipped(grid, one.weight), one.clipped) << static_cast<int>(one.format);
+  }
+}
+
 TEST(WeightGrid, ScalingByAPowerOfTwoScalesTheGrid) {
   std::vector<float> weight = test::random_weight(11, 3, 40);
   ThreadPool pool(1);
