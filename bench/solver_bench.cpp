@@ -168,7 +168,7 @@ void coordinate_descent(benchmark::State& state) {
   for (auto _ : state) {
     WeightGrid grid = start;
     std::vector<int8_t> codes = start_codes;
-    descend_codes(layer.weight, {}, {layer.gram, diagonal}, grid, codes, layer.pool);
+    descend_codes(layer.weight, {}, {layer.gram, diagonal}, true, grid, codes, layer.pool);
     benchmark::DoNotOptimize(codes.data());
   }
   const auto in = static_cast<double>(layer.columns);

@@ -138,7 +138,8 @@ CompressedWeight round_weight(const WorkingLinear& linear, const PrunedWeight& p
     grid = std::move(*solution.grid);
   }
   if (!context.diagonal.empty()) {
-    descend_codes(pruned.weight, pruned.keep, {context.gram, context.diagonal}, grid, codes,
+    const DescentNorm norm{context.gram, context.diagonal};
+    descend_codes(pruned.weight, pruned.keep, norm, context.plan.options.clip, grid, codes,
                   context.pool);
   }
   report.clipped_weights = count_clipped(grid, pruned.weight);

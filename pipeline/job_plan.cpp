@@ -1,6 +1,7 @@
 #include "pipeline/job_plan.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <regex>
 
 #include "core/dtype.h"

@@ -23,6 +23,7 @@ struct AlgorithmStack {
   ScalingMethod scaling = ScalingMethod::kNone;
   bool search_clip = false;
   bool gptq = false;              ///< Rounding that later columns make up for; else to nearest.
+  bool descend = false;           ///< Codes that were solved for go on by coordinate descent.
   bool compensate_noise = false;  ///< Weights make up for the rounding of their input.
 
   bool operator==(const AlgorithmStack&) const = default;

@@ -28,7 +28,8 @@ bool enough_tokens(const WorkingLinear& linear, const SharingSet& set) {
 }
 
 // Whether weights make up for the rounding of their input. Not for FP4, whose error is not
-// independent of the input, nor for a scale a token of INT8, where there is too little to gain.
+// independent of the input, nor for a scale a token of INT8, where there is too little to gain; and
+// not where --smooth-strength none asks for the plain scheme.
 bool compensates_noise(const LinearPlan& plan, const QuantizeOptions& options) {
   const ActivationFormat activation = input_activation(*plan.format, options);
   if (activation == ActivationFormat::kInt8Static && !options.smooth) return false;
@@ -84,7 +85,7 @@ SetContext make_context(const WorkingBlock& working, const SharingSet& set, cons
   } else if (first.plan.stack.gptq && !gram.empty() && enough_tokens(first, set)) {
     context.ordered = factorize_by_activation(gram, first.in_features, damping, first.name, noise);
   }
-  if (solves_codes(first, context)) {
+  if (first.plan.stack.descend && solves_codes(first, context)) {
     // The noise is in the matrix already where weights are updated.
     std::span<const double> variance = context.noise_filter.variance;
     if (updates_weights(first.plan)) variance = {};
@@ -125,8 +126,8 @@ std::string algorithm_of(const WorkingLinear& linear, const SetContext& context)
     if (stack.search_clip && context.plan.options.clip && !context.gram.empty()) {
       steps.emplace_back("clip search");
     }
-    steps.emplace_back(solves_codes(linear, context) ? "GPTQ, coordinate descent"
-                                                     : "round to nearest");
+    steps.emplace_back(solves_codes(linear, context) ? "GPTQ" : "round to nearest");
+    if (!context.diagonal.empty()) steps.emplace_back("coordinate descent");
   }
   std::string text;
   for (const std::string& step : steps) text += (text.empty() ? "" : ", ") + step;

@@ -45,7 +45,7 @@ std::vector<float> matched_weight(const WorkingLinear& linear, const SetContext&
 /// rounding makes noisy.
 std::vector<float> target_weight(const WorkingLinear& linear, const SetContext& context);
 
-/// "AWQ scales, clip search, GPTQ": what chose the numbers.
+/// "AWQ scales, clip search, GPTQ, coordinate descent": what chose the numbers.
 std::string algorithm_of(const WorkingLinear& linear, const SetContext& context);
 
 /// What the plan asked for and could not have, in words; mostly empty.

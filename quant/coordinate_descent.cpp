@@ -16,9 +16,9 @@ namespace {
 
 constexpr int kSweeps = 4;
 constexpr int64_t kColumns = 128;
-constexpr float kMostScaling = 1.25F;  // of a scale in one fit
+constexpr float kMostScaling = 1.25F;  // of a scale, up or down, in one fit
 
-bool fits_scales(const WeightGrid& grid) {
+bool has_scales_to_fit(const WeightGrid& grid) {
   return grid.format == WeightFormat::kInt4 && grid.group_size > 0 && grid.block_rows == 1 &&
          kColumns % grid.group_size == 0;
 }
@@ -26,10 +26,11 @@ bool fits_scales(const WeightGrid& grid) {
 // Some rows of a weight.
 class Descent {
  public:
-  Descent(const DescentNorm& norm, std::span<const uint8_t> keep, WeightGrid& grid, int64_t begin,
-          int64_t end)
+  Descent(const DescentNorm& norm, std::span<const uint8_t> keep, bool fit_scales, WeightGrid& grid,
+          int64_t begin, int64_t end)
       : norm_(norm),
         keep_(keep),
+        fit_scales_(fit_scales),
         grid_(grid),
         begin_(begin),
         rows_(end - begin),
@@ -85,7 +86,7 @@ class Descent {
         block.gradient[j] += error_[index_of(block, j)] * diagonal(block, j);
       }
       move_codes(block);
-      if (!fits_scales(grid_)) continue;
+      if (!fit_scales_) continue;
       for (int64_t group = 0; group < width; group += grid_.group_size) fit_scale(block, group);
     }
   }
@@ -153,6 +154,7 @@ class Descent {
 
   DescentNorm norm_;
   std::span<const uint8_t> keep_;  // of these rows
+  bool fit_scales_;
   WeightGrid& grid_;
   int64_t begin_;
   int64_t rows_;
@@ -173,13 +175,14 @@ std::vector<float> descent_diagonal(std::span<const float> gram, int64_t in_feat
 }
 
 void descend_codes(std::span<const float> weight, std::span<const uint8_t> keep,
-                   const DescentNorm& norm, WeightGrid& grid, std::span<int8_t> codes,
-                   ThreadPool& pool) {
+                   const DescentNorm& norm, bool fit_scales, WeightGrid& grid,
+                   std::span<int8_t> codes, ThreadPool& pool) {
   use_single_threaded_blas();
+  const bool fits = fit_scales && has_scales_to_fit(grid);
   for_row_blocks(grid.out_features, pool, [&](int64_t begin, int64_t end) {
     const auto first = static_cast<size_t>(begin * grid.in_features);
     const auto count = static_cast<size_t>((end - begin) * grid.in_features);
-    Descent(norm, keep.empty() ? keep : keep.subspan(first, count), grid, begin, end)
+    Descent(norm, keep.empty() ? keep : keep.subspan(first, count), fits, grid, begin, end)
         .run(weight.subspan(first, count), codes.subspan(first, count));
   });
 }

@@ -10,7 +10,7 @@
 // group g the best scale is s + (u · (E H)_g) / (u H_gg uᵀ).
 //
 //   const std::vector<float> extra = descent_diagonal(gram, in, noise.variance, 0.01);
-//   descend_codes(weight, keep, {gram, extra}, grid, codes, pool);
+//   descend_codes(weight, keep, {gram, extra}, /*fit_scales=*/true, grid, codes, pool);
 //
 // Plain values, no shared state; the result does not depend on the number of threads.
 #pragma once
@@ -36,10 +36,10 @@ std::vector<float> descent_diagonal(std::span<const float> gram, int64_t in_feat
                                     std::span<const double> noise, double damping);
 
 /// Improves `codes` [out, in], one byte each as encode() gives them, of `weight` [out, in] on
-/// `grid`, and the scales of INT4 groups of 32, 64 or 128 with them. `keep` [out, in] or empty:
-/// pruned weights stay zero. Columns whose H_jj is 0 stay as they are.
+/// `grid`; with `fit_scales` also the scales of INT4 groups whose size divides 128. `keep` [out,
+/// in] or empty: pruned weights stay zero. Columns whose H_jj is 0 stay as they are.
 void descend_codes(std::span<const float> weight, std::span<const uint8_t> keep,
-                   const DescentNorm& norm, WeightGrid& grid, std::span<int8_t> codes,
-                   ThreadPool& pool);
+                   const DescentNorm& norm, bool fit_scales, WeightGrid& grid,
+                   std::span<int8_t> codes, ThreadPool& pool);
 
 }  // namespace pare

@@ -30,9 +30,9 @@ struct QuantizeOptions {
   std::string qformat = "fp8";    ///< See qformats().
   std::string sparsity = "none";  ///< none | magnitude | wanda | ria | sparsegpt | admm (2:4).
 
-  /// Which published method chooses the numbers: auto, the best stack of them that was measured for
-  /// the format; rtn; clip, awq or gptq for INT4 and FP4; gptq for FP8; gptq, clip or smoothquant
-  /// for INT8.
+  /// Which method chooses the numbers: auto, the best stack of published ones that was measured for
+  /// the format; or one by itself, rtn; clip, awq or gptq for INT4 and FP4; gptq for FP8; gptq,
+  /// clip or smoothquant for INT8.
   std::string algo = "auto";
 
   /// Before anything else the residual stream is rotated by a randomized Hadamard matrix, which
@@ -103,7 +103,8 @@ struct LayerReport {
   /// noise, as in a layer that was left alone.
   std::optional<double> sqnr_db;
   std::optional<double> rtn_sqnr_db;  ///< The same of rounding to nearest (2:4: by magnitude).
-  /// Weights that lie outside the range of their scale, because clipping them loses less.
+  /// Weights that lie more than half a step outside the range of their scale, because clipping
+  /// them loses less.
   int64_t clipped_weights = 0;
   double sparsity = 0;  ///< Share of zero weights.
   double seconds = 0;

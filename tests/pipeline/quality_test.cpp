@@ -1,5 +1,6 @@
 // What each method is for must show: on a model whose inputs have outliers, it beats the plainer
 // method that it replaces.
+#include "formats/weight_source.h"
 #include "tests/pipeline/pipeline_fixture.h"
 
 namespace pare::testing {
@@ -59,6 +60,38 @@ TEST_F(Quality, GptqIsBetterThanAwqAloneAndRounding) {
   }
   EXPECT_GT(found["auto"], found["awq"] + 0.3);
   EXPECT_GT(found["gptq"], found["rtn"] + 0.3);
+}
+
+// What --algo auto has behind GPTQ, in what the checkpoint holds.
+TEST_F(Quality, CoordinateDescentIsBetterThanGptqAlone) {
+  for (const char* qformat : {"int4_gptq", "fp8"}) {
+    QuantizeOptions options = job("a.h5", qformat);
+    options.force = true;
+    options.uncompressed_inputs = true;  // so that layers are compared one by one
+    options.algo = "gptq";
+    const QuantizeReport alone = quantize(options, {});
+    options.algo = "auto";
+    const QuantizeReport descended = quantize(options, {});
+    EXPECT_NE(descended.sha256, alone.sha256);
+    EXPECT_GT(mean_sqnr(descended), mean_sqnr(alone)) << qformat;
+    EXPECT_THAT(alone.layers[0].algorithm, ::testing::EndsWith("GPTQ"));
+  }
+}
+
+TEST_F(Quality, WithoutClippingScalesAreThoseOfTheLargestWeight) {
+  QuantizeOptions options = job("a.h5", "int4_gptq");
+  options.clip = false;
+  const QuantizeReport solved = quantize(options, {});
+  const QuantizeReport rounded = quantize(job("b.h5", "int4_wo"), {});
+  const auto source = open_weight_source(solved.output);
+  const auto plain = open_weight_source(rounded.output);
+  for (const LayerReport& layer : solved.layers) {
+    EXPECT_EQ(layer.clipped_weights, 0);
+    const CompressedWeight weight = source->compressed(layer.name + ".weight");
+    const CompressedWeight expected = plain->compressed(layer.name + ".weight");
+    EXPECT_EQ(weight.scale, expected.scale) << layer.name;
+    EXPECT_NE(weight.codes, expected.codes) << layer.name;
+  }
 }
 
 TEST_F(Quality, SmallerGroupsAreBetter) {

@@ -42,9 +42,9 @@ struct RoundedLayer {
     const OrderedFactor factor = factorize_by_activation(gram_sum, columns, kDamping, "layer");
     return gptq_codes(weight, keep, grid, factor, pool);
   }
-  void descend(WeightGrid& grid, std::vector<int8_t>& codes,
-               const std::vector<uint8_t>& keep = {}) {
-    descend_codes(weight, keep, {gram, diagonal}, grid, codes, pool);
+  void descend(WeightGrid& grid, std::vector<int8_t>& codes, const std::vector<uint8_t>& keep = {},
+               bool fit_scales = true) {
+    descend_codes(weight, keep, {gram, diagonal}, fit_scales, grid, codes, pool);
   }
   double h(int64_t i, int64_t j) const {
     return static_cast<double>(gram[static_cast<size_t>(i * columns + j)]) +
@@ -217,13 +217,31 @@ TEST(CoordinateDescent, OnlyGroupsOfInt4GetOtherScales) {
   for (const GridSpec& spec : {GridSpec{.format = WeightFormat::kInt8, .group_size = kPerChannel},
                                GridSpec{.format = WeightFormat::kFp8E4m3, .group_size = kPerTensor},
                                GridSpec{.format = WeightFormat::kNvfp4, .group_size = 16},
-                               GridSpec{.format = WeightFormat::kMxfp4, .group_size = 32}}) {
+                               GridSpec{.format = WeightFormat::kMxfp4, .group_size = 32},
+                               GridSpec{.format = WeightFormat::kInt4, .group_size = kPerChannel},
+                               GridSpec{.format = WeightFormat::kInt4, .group_size = 256}}) {
     WeightGrid grid = layer.grid(spec);
     const std::vector<float> scale = grid.scale;
     std::vector<int8_t> codes = layer.solve(grid);
     layer.descend(grid, codes);
     EXPECT_EQ(grid.scale, scale);
   }
+}
+
+TEST(CoordinateDescent, ScalesMoveOnlyWhereTheyMay) {
+  RoundedLayer layer(8, 64, 256);
+  const WeightGrid start = layer.grid(kInt4);
+  const std::vector<int8_t> start_codes = layer.solve(start);
+  WeightGrid fixed = start;
+  std::vector<int8_t> fixed_codes = start_codes;
+  layer.descend(fixed, fixed_codes, {}, false);
+  EXPECT_EQ(fixed.scale, start.scale);
+  WeightGrid fitted = start;
+  std::vector<int8_t> codes = start_codes;
+  layer.descend(fitted, codes);
+  EXPECT_NE(fitted.scale, start.scale);
+  EXPECT_LT(layer.error(fixed, fixed_codes), layer.error(start, start_codes));
+  EXPECT_LT(layer.error(fitted, codes), layer.error(fixed, fixed_codes));
 }
 
 TEST(CoordinateDescent, RoundingIsBestWhereChannelsAreIndependent) {
@@ -262,7 +280,7 @@ TEST(CoordinateDescent, ThreadsDoNotChangeACode) {
   std::vector<int8_t> other_codes = codes;
   layer.descend(grid, codes);
   ThreadPool one(1);
-  descend_codes(layer.weight, {}, {layer.gram, layer.diagonal}, other, other_codes, one);
+  descend_codes(layer.weight, {}, {layer.gram, layer.diagonal}, true, other, other_codes, one);
   EXPECT_EQ(codes, other_codes);
   EXPECT_EQ(grid.scale, other.scale);
 }
