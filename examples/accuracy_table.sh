@@ -49,14 +49,18 @@ compress mxfp4-wo-rounded --qformat mxfp4_wo --algo rtn
 compress mxfp4 --qformat mxfp4
 compress mixed-5bit --formats int4_awq,int8_sq,fp8 --target-bits 5.0
 compress 24-magnitude --qformat full_prec --sparsity magnitude
+compress 24-magnitude-off --qformat full_prec --sparsity magnitude --permute-channels off
 compress 24-wanda --qformat full_prec --sparsity wanda
 compress 24-ria --qformat full_prec --sparsity ria
 compress 24-sparsegpt --qformat full_prec --sparsity sparsegpt
 compress 24-admm --qformat full_prec --sparsity admm
 compress 24-sparsegpt-int4 --qformat int4_awq --sparsity sparsegpt
 compress 24-admm-int4 --qformat int4_awq --sparsity admm
-compress kv-fp8 --qformat full_prec --kv-cache fp8
-compress kv-int8-head --qformat full_prec --kv-cache int8 --kv-scales head
+for cache in fp8 int8; do
+  compress kv-$cache --qformat full_prec --kv-cache $cache
+  compress kv-$cache-tensor --qformat full_prec --kv-cache $cache --kv-scales tensor
+  compress kv-$cache-affine --qformat full_prec --kv-cache $cache --kv-affine
+done
 
 if [[ ${#candidates[@]} -eq 0 ]]; then
   echo "ONLY=${ONLY:-} matches no row" >&2
