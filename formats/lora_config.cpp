@@ -1,14 +1,11 @@
 #include "formats/lora_config.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
 #include <array>
 #include <cmath>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "formats/file_pattern.h"
 #include "formats/json_check.h"
 #include "formats/mapped_file.h"
 #include "pare/error.h"
@@ -20,8 +17,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 constexpr int64_t kMaxRank = int64_t{1} << 20;
-/// Steps after which a pattern is given up: files are hostile, and backtracking is exponential.
-constexpr uint32_t kMatchLimit = 100'000;
 
 /// What makes the merged weight another one than W + scale·B·A. All are off when absent or empty.
 constexpr std::array<std::string_view, 8> kRefused{
@@ -120,28 +115,7 @@ class ConfigReader {
 
 /// PEFT's rule: `pattern` is a regular expression for the whole name or for its end after a dot.
 bool matches(const std::string& pattern, const std::string& module, const std::string& path) {
-  const std::string whole = "(?:.*\\.)?(?:" + pattern + ")$";
-  int error = 0;
-  size_t place = 0;
-  const std::unique_ptr<pcre2_code, decltype(&pcre2_code_free)> code(
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(whole.data()), whole.size(), PCRE2_ANCHORED,
-                    &error, &place, nullptr),
-      pcre2_code_free);
-  const std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> match(
-      code == nullptr ? nullptr : pcre2_match_data_create_from_pattern(code.get(), nullptr),
-      pcre2_match_data_free);
-  const std::unique_ptr<pcre2_match_context, decltype(&pcre2_match_context_free)> context(
-      pcre2_match_context_create(nullptr), pcre2_match_context_free);
-  if (code == nullptr || match == nullptr || context == nullptr) {
-    malformed(path, "pattern \"" + pattern + "\" is no regular expression");
-  }
-  pcre2_set_match_limit(context.get(), kMatchLimit);
-  const int found = pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(module.data()),
-                                module.size(), 0, 0, match.get(), context.get());
-  if (found < 0 && found != PCRE2_ERROR_NOMATCH) {
-    malformed(path, "pattern \"" + pattern + "\" takes too long to match");
-  }
-  return found >= 0;
+  return pattern_matches(pattern, module, path, "(?:.*\\.)?(?:", ")$");
 }
 
 template <typename Value>

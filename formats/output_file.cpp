@@ -1,4 +1,5 @@
 #include "formats/output_file.h"
+#include "formats/export_manifest.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -114,11 +115,12 @@ void check_folder_name(const std::string& path) {
   if (!fault.empty()) throw Error(ErrorCode::kUsage, path + ": " + fault);
 }
 
-/// Names of what a folder of shards consists of: its index, and the files that it names.
+/// Names of what a folder of shards, or an exported one, consists of: the file that says so, and
+/// the files that it names.
 std::set<std::string> own_files(const std::string& path) {
   try {
     const std::string index = find_index(path);
-    if (index.empty()) return {};
+    if (index.empty()) return exported_files(path);
     std::set<std::string> names{fs::path(index).filename().string()};
     std::map<std::string, size_t> weight_map;
     for (const ShardPlan& shard : read_index(index, weight_map)) {
@@ -145,7 +147,9 @@ void check_replaceable(const std::string& path, bool force) {
   for (const std::string& name : names) {
     if (own.contains(name) && fs::is_regular_file(fs::path(path) / name, error)) continue;
     fail(path, "holds \"" + name + "\", which is not part of a checkpoint" +
-                   (own.empty() ? " (there is no index NAME.h5.index.json that names it)" : "") +
+                   (own.empty() ? " (there is no index NAME.h5.index.json that names it, and no " +
+                                      std::string(kExportManifest) + ")"
+                                : "") +
                    ", and is not replaced");
   }
 }

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "formats/compressed_tensors_source.h"
 #include "formats/forwarding_source.h"
 #include "formats/fp8_source.h"
 #include "formats/mxfp4_source.h"
@@ -72,11 +73,15 @@ std::unique_ptr<WeightSource> decode_quantized(std::unique_ptr<WeightSource> sou
     decoded = make_fp8_source(std::move(source), blocks);
   } else if (method == "\"mxfp4\"") {
     decoded = make_mxfp4_source(std::move(source));
+  } else if (method == "\"compressed-tensors\"") {
+    const std::string subject = source->path() + ": config.json: " + kKey;
+    CompressedTensorsConfig ours = read_compressed_tensors_config(config, subject);
+    decoded = make_compressed_tensors_source(std::move(source), std::move(ours));
   } else {
     refuse(*source, std::string("the model is quantized already: ") + kKey + ": quant_method " +
                         method +
-                        " is not read (\"fp8\" in blocks and \"mxfp4\" are); give the original "
-                        "model");
+                        " is not read (\"compressed-tensors\", \"fp8\" in blocks and \"mxfp4\" "
+                        "are); give the original model");
   }
   json.erase(kKey);
   return std::make_unique<DequantizedConfig>(std::move(decoded), json.dump(2));

@@ -16,6 +16,7 @@
 #include "pare/mixed_precision.h"
 #include "pare/version.h"
 #include "tools/arguments.h"
+#include "tools/export_command.h"
 #include "tools/main_guard.h"
 #include "tools/progress_view.h"
 #include "tools/quantize_command.h"
@@ -83,6 +84,10 @@ std::vector<QuantizeReport> run_job(const QuantizeOptions& options, const Callba
 }
 
 int run(std::vector<std::string> arguments) {
+  if (!arguments.empty() && arguments.front() == "export") {
+    arguments.erase(arguments.begin());
+    return run_export(std::move(arguments));
+  }
   Command command;
   CLI::App app("Compresses a trained language model after training.");
   app.set_help_flag("");

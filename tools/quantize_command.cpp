@@ -128,7 +128,8 @@ void describe_rest(CLI::App& app, Command& command) {
   group = "Output";
   add("-o,--output,--output_dir", options.output, "PATH",
       "NAME.h5 makes one file, any other name a folder of shards");
-  add("--export", command.export_formats, "NAME[,NAME]", "Engine formats: none in this version");
+  add("--export", command.export_formats, "NAME[,NAME]",
+      "Engine formats: of a finished checkpoint, see quantize export --help");
   flag("--force", options.force, "Replace existing output, after success only");
   flag("--dry-run", options.dry_run, "Check model and options, print the plan, write nothing");
   flag("--json", command.json, "Result as JSON on stdout; errors too");
@@ -240,6 +241,11 @@ void resolve(Command& command) {
   for (const std::string& name : split_list(command.export_formats)) {
     check_choice(name, {"compressed-tensors", "modelopt", "tensorrt-llm", "awq", "gptq", "gguf"},
                  "--export");
+    if (name == "compressed-tensors") {
+      throw Error(ErrorCode::kUsage,
+                  "--export compressed-tensors is of a finished checkpoint: leave it out, and then "
+                  "run quantize export OUT.h5 --export compressed-tensors -o DIR");
+    }
     throw Error(
         ErrorCode::kUsage,
         fmt::format("--export {} is not supported yet in this version; leave it out", name));

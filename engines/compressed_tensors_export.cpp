@@ -1,0 +1,259 @@
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "engines/engine_export.h"
+#include "formats/compressed_tensors_config.h"
+#include "kernels/codec.h"
+#include "kernels/engine_layouts.h"
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::string_view kWeight = ".weight";
+
+struct Linear {
+  std::string module;
+  Shape shape;  // [out, in]
+  LinearScheme scheme;
+  bool keeps_zeros = false;  // 2:4: a dense matrix with zeros
+};
+
+CompressedWeight read_linear(const WeightSource& source, const std::string& module) {
+  CompressedWeight weight = source.compressed(module + std::string(kWeight));
+  if (!weight.pre_quant_scale.empty()) {
+    throw Error(ErrorCode::kInputMalformed,
+                source.file_of(module + std::string(kWeight)) + ": \"" + module +
+                    "\" multiplies its input by scales that no norm or linear before it could "
+                    "absorb; compressed-tensors has no place for them. Quantize with --algo gptq, "
+                    "or with --export, which leaves such scales out");
+  }
+  return weight;
+}
+
+std::vector<TensorSpec> tensors_of(const Linear& linear) {
+  const LinearScheme& scheme = linear.scheme;
+  const int64_t out = linear.shape[0];
+  const int64_t in = linear.shape[1];
+  CompressedWeight sizes;  // for the numbers of scales
+  sizes.out_features = out;
+  sizes.in_features = in;
+  sizes.group_size = scheme.group_size;
+  sizes.block_rows = scheme.block_rows;
+  const auto named = [&](const char* suffix, DType dtype, Shape shape) {
+    return TensorSpec{linear.module + suffix, dtype, std::move(shape)};
+  };
+  if (scheme.weight == WeightFormat::kBf16) return {named(".weight", DType::kBf16, {out, in})};
+  const std::string format = compressed_tensors_format(scheme);
+  const Shape scales =
+      scheme.group_size == kPerTensor ? Shape{1} : Shape{sizes.scale_rows(), sizes.groups()};
+  std::vector<TensorSpec> specs;
+  if (is_fp4(scheme.weight)) {
+    const bool nvfp4 = scheme.weight == WeightFormat::kNvfp4;
+    specs = {named(".weight_packed", DType::kU8, {out, in / 2}),
+             named(".weight_scale", nvfp4 ? DType::kF8E4m3 : DType::kU8, scales)};
+    if (nvfp4) specs.push_back(named(".weight_global_scale", DType::kF32, {1}));
+  } else if (format == "pack-quantized") {
+    const int bits = scheme.weight == WeightFormat::kInt4 ? 4 : 8;
+    specs = {named(".weight_packed", DType::kI32, {out, bit_stream_words(in, bits)}),
+             named(".weight_scale", DType::kF32, scales), named(".weight_shape", DType::kI64, {2})};
+    if (!scheme.symmetric) {
+      specs.push_back(
+          named(".weight_zero_point", DType::kI32, {bit_stream_words(out, bits), scales[1]}));
+    }
+  } else {
+    const bool int8 = scheme.weight == WeightFormat::kInt8;
+    specs = {named(".weight", int8 ? DType::kI8 : DType::kF8E4m3, {out, in}),
+             named(".weight_scale", DType::kF32, scales)};
+  }
+  if (scheme.activation == ActivationFormat::kNvfp4) {
+    specs.push_back(named(".input_global_scale", DType::kF32, {1}));
+  } else if (has_input_scale(scheme.activation)) {
+    specs.push_back(named(".input_scale", DType::kF32, {1}));
+  }
+  return specs;
+}
+
+std::vector<std::byte> packed_zero_points(const CompressedWeight& weight) {
+  const int64_t out = weight.out_features;
+  const int64_t groups = weight.groups();
+  std::vector<int8_t> turned(static_cast<size_t>(out * groups));
+  for (int64_t row = 0; row < out; ++row) {
+    for (int64_t group = 0; group < groups; ++group) {
+      turned[static_cast<size_t>(group * out + row)] =
+          static_cast<int8_t>(weight.zero_point[static_cast<size_t>(row * groups + group)] - 8);
+    }
+  }
+  const int64_t words = bit_stream_words(out, 4);
+  std::vector<uint32_t> rows(static_cast<size_t>(groups * words));
+  pack_bit_stream(turned, {groups, out}, 4, rows);
+  std::vector<uint32_t> columns(rows.size());
+  for (int64_t group = 0; group < groups; ++group) {
+    for (int64_t word = 0; word < words; ++word) {
+      columns[static_cast<size_t>(word * groups + group)] =
+          rows[static_cast<size_t>(group * words + word)];
+    }
+  }
+  return to_bytes<uint32_t>(columns);
+}
+
+// The bytes of one tensor of tensors_of(), by the end of its name.
+std::vector<std::byte> bytes_of(const std::string& suffix, const CompressedWeight& weight) {
+  const auto number = [](float value) { return to_bytes<float>(std::span(&value, 1)); };
+  if (suffix == ".weight_scale") {
+    if (!is_fp4(weight.format)) return to_bytes<float>(weight.scale);
+    std::vector<uint8_t> codes;
+    for (const float scale : weight.scale) {
+      codes.push_back(weight.format == WeightFormat::kNvfp4 ? f32_to_e4m3(scale)
+                                                            : f32_to_e8m0(scale));
+    }
+    return to_bytes<uint8_t>(codes);
+  }
+  if (suffix == ".weight_global_scale") return number(1.0F / weight.global_scale);
+  if (suffix == ".input_global_scale") return number(1.0F / weight.input_scale);
+  if (suffix == ".input_scale") return number(weight.input_scale);
+  if (suffix == ".weight_zero_point") return packed_zero_points(weight);
+  if (suffix == ".weight_shape") {
+    const std::vector<int64_t> shape = {weight.out_features, weight.in_features};
+    return to_bytes<int64_t>(shape);
+  }
+  std::vector<int8_t> codes = dense_codes(weight);
+  if (suffix == ".weight") return to_bytes<int8_t>(codes);
+  const MatrixSize size{weight.out_features, weight.in_features};
+  if (is_fp4(weight.format)) {
+    std::vector<uint8_t> nibbles(codes.size() / 2);
+    for (size_t i = 0; i < nibbles.size(); ++i) {
+      nibbles[i] = static_cast<uint8_t>((codes[2 * i] & 15) | (codes[2 * i + 1] & 15) << 4);
+    }
+    return to_bytes<uint8_t>(nibbles);
+  }
+  const int bits = weight.format == WeightFormat::kInt4 ? 4 : 8;
+  if (!weight.symmetric) {
+    for (int8_t& code : codes) code = static_cast<int8_t>(code - 8);
+  }
+  std::vector<uint32_t> words(
+      static_cast<size_t>(size.rows * bit_stream_words(size.columns, bits)));
+  pack_bit_stream(codes, size, bits, words);
+  return to_bytes<uint32_t>(words);
+}
+
+// The tensors of a linear, made in one go.
+TensorPiece linear_piece(const std::shared_ptr<const WeightSource>& source, const Linear& linear) {
+  TensorPiece piece;
+  piece.tensors = tensors_of(linear);
+  piece.make = [source, specs = piece.tensors, module = linear.module] {
+    const CompressedWeight weight = read_linear(*source, module);
+    std::vector<std::vector<std::byte>> bytes;
+    if (weight.format == WeightFormat::kBf16) {  // 2:4 alone
+      std::vector<uint16_t> values(static_cast<size_t>(weight.out_features * weight.in_features));
+      expand_to_bf16(weight, 0, weight.out_features, values);
+      bytes.push_back(to_bytes<uint16_t>(values));
+    } else {
+      for (const TensorSpec& spec : specs) {
+        bytes.push_back(bytes_of(spec.name.substr(module.size()), weight));
+      }
+    }
+    source->release({module + std::string(kWeight)});
+    return bytes;
+  };
+  return piece;
+}
+
+class Exporter {
+ public:
+  explicit Exporter(const ModelFiles& model) : source_(model.source), graph_(model.graph) {}
+
+  EngineExport make() {
+    read_linears();
+    for (const std::string& name : source_->names()) {
+      if (source_->is_compressed(name)) {
+        result_.pieces.push_back(linear_piece(source_, linears_.at(name)));
+      } else if (is_cache_tensor(*source_, name)) {
+        add_cache(name);
+      } else {
+        result_.pieces.push_back(copy_piece(source_, name));
+      }
+    }
+    Json json = Json::parse(source_->config_json());
+    json["quantization_config"] = compressed_tensors_json(config_);
+    result_.files = source_->text_files();
+    result_.files["config.json"] = json.dump(2) + "\n";
+    return std::move(result_);
+  }
+
+ private:
+  // The schemes of all linears, and from them groups and what is left alone.
+  void read_linears() {
+    std::map<LinearScheme, std::vector<std::string>> modules;
+    std::vector<LinearScheme> order;
+    for (const std::string& module : linear_modules(graph_)) {
+      const std::string name = module + std::string(kWeight);
+      if (!source_->contains(name)) continue;
+      if (!source_->is_compressed(name)) {
+        config_.ignore.push_back(module);
+        continue;
+      }
+      const CompressedWeight weight = read_linear(*source_, module);
+      const Linear linear{module, {weight.out_features, weight.in_features}, scheme_of(weight)};
+      linears_[name] = linear;
+      if (linear.scheme.weight == WeightFormat::kBf16) {
+        config_.ignore.push_back(module);
+        continue;
+      }
+      if (!modules.contains(linear.scheme)) order.push_back(linear.scheme);
+      modules[linear.scheme].push_back(module);
+    }
+    add_head();
+    for (const LinearScheme& scheme : order) {
+      CompressedTensorsGroup group;
+      group.scheme = scheme;
+      group.format = compressed_tensors_format(scheme);
+      group.targets = order.size() == 1 ? std::vector<std::string>{"Linear"} : modules[scheme];
+      config_.groups.push_back(std::move(group));
+    }
+  }
+
+  // The head stays as it is, and is a linear for the reader, also where it is the embedding.
+  void add_head() {
+    const std::string matrix =
+        graph_.head.matrix == graph_.embedding.tokens ? "lm_head.weight" : graph_.head.matrix;
+    config_.ignore.push_back(matrix.substr(0, matrix.size() - kWeight.size()));
+  }
+
+  void add_cache(const std::string& name) {
+    const auto refuse = [&](const std::string& what) {
+      throw Error(ErrorCode::kInputMalformed,
+                  source_->file_of(name) + ": tensor \"" + name + "\": " + what);
+    };
+    if (name.ends_with(".k_bias") || name.ends_with(".v_bias")) {
+      refuse("compressed-tensors has no offsets for keys and values; quantize without --kv-affine");
+    }
+    if (!name.ends_with(".kv_cache_dtype")) {
+      result_.pieces.push_back(copy_piece(source_, name));
+      return;
+    }
+    const TensorView text = source_->dense(name);
+    constexpr std::string_view kFp8 = "float8_e4m3fn";
+    if (text.bytes.size() != kFp8.size() ||
+        std::memcmp(text.bytes.data(), kFp8.data(), kFp8.size()) != 0) {
+      refuse("a cache in INT8 has no place in compressed-tensors; use --kv-cache fp8");
+    }
+    config_.kv_cache_fp8 = true;
+  }
+
+  std::shared_ptr<const WeightSource> source_;
+  const ModelGraph& graph_;
+  CompressedTensorsConfig config_;
+  std::map<std::string, Linear> linears_;  // by "module.weight"
+  EngineExport result_;
+};
+
+}  // namespace
+
+EngineExport export_compressed_tensors(const ModelFiles& model) { return Exporter(model).make(); }
+
+}  // namespace pare

@@ -1,0 +1,67 @@
+#include "engines/engine_export.h"
+
+#include <algorithm>
+
+#include "kernels/codec.h"
+#include "model/block_parameters.h"
+
+namespace pare {
+
+TensorPiece copy_piece(std::shared_ptr<const WeightSource> source, const std::string& name) {
+  TensorPiece piece;
+  piece.tensors.push_back({name, source->dtype(name), source->shape(name)});
+  piece.make = [source = std::move(source), spec = piece.tensors[0]] {
+    std::vector<std::byte> bytes(static_cast<size_t>(spec.bytes()));
+    source->read(spec.name, 0, bytes);
+    return std::vector<std::vector<std::byte>>{std::move(bytes)};
+  };
+  return piece;
+}
+
+std::vector<int8_t> dense_codes(const CompressedWeight& weight) {
+  const int64_t in = weight.in_features;
+  const bool is_signed = weight.format == WeightFormat::kInt4 && weight.symmetric;
+  std::vector<int8_t> codes(static_cast<size_t>(weight.out_features * in));
+  std::vector<int8_t> stored(static_cast<size_t>(weight.stored_columns()));
+  for (int64_t row = 0; row < weight.out_features; ++row) {
+    const std::span<const uint8_t> bytes(weight.codes.data() + row * weight.row_bytes(),
+                                         static_cast<size_t>(weight.row_bytes()));
+    if (packs_nibbles(weight.format)) {
+      unpack_nibbles(bytes, is_signed, stored);
+    } else {
+      std::copy(bytes.begin(), bytes.end(), stored.begin());
+    }
+    const std::span<int8_t> target(codes.data() + row * in, static_cast<size_t>(in));
+    if (!weight.sparse) {
+      std::copy(stored.begin(), stored.end(), target.begin());
+      continue;
+    }
+    const uint8_t* mask = weight.mask_index.data() + row * weight.mask_row_bytes();
+    expand_2_4_row<int8_t>(stored, {mask, static_cast<size_t>(weight.mask_row_bytes())}, target);
+    if (weight.symmetric) continue;
+    // What was pruned has the code of zero, which is another one in each group.
+    for (int64_t group = 0; group < in / 4; ++group) {
+      const int nibble = group % 2 == 0 ? mask[group / 2] & 15 : mask[group / 2] >> 4;
+      for (int64_t i = 0; i < 4; ++i) {
+        if ((nibble & 3) == i || (nibble >> 2) == i) continue;
+        const int64_t column = 4 * group + i;
+        const int64_t run = weight.group_size > 0 ? column / weight.group_size : 0;
+        target[static_cast<size_t>(column)] =
+            static_cast<int8_t>(weight.zero_point[weight.scale_index(row, run)]);
+      }
+    }
+  }
+  return codes;
+}
+
+std::vector<std::string> linear_modules(const ModelGraph& graph) {
+  std::vector<std::string> names;
+  for_each_block(graph, [&](const BlockGraph& block) {
+    for (const Op& op : block.ops) {
+      if (op.kind == OpKind::kLinear) names.push_back(block.full_name(op));
+    }
+  });
+  return names;
+}
+
+}  // namespace pare

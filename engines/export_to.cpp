@@ -1,0 +1,151 @@
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/progress_meter.h"
+#include "core/sha256.h"
+#include "core/thread_pool.h"
+#include "engines/engine_export.h"
+#include "formats/export_manifest.h"
+#include "formats/input_paths.h"
+#include "formats/mapped_file.h"
+#include "formats/output_file.h"
+#include "pare/engines.h"
+#include "pare/error.h"
+#include "pare/version.h"
+
+namespace pare {
+namespace {
+
+struct Form {
+  const char* name;
+  const char* remark;
+  EngineExport (*make)(const ModelFiles& model);
+};
+
+constexpr std::array<Form, 1> kForms = {
+    {{"compressed-tensors", "vLLM, SGLang: FP8, INT8, INT4, FP4, and an FP8 cache",
+      export_compressed_tensors}}};
+
+const Form& find_form(const std::string& name) {
+  std::string known;
+  for (const Form& form : kForms) {
+    if (form.name == name) return form;
+    known += std::string(known.empty() ? "" : ", ") + form.name;
+  }
+  throw Error(ErrorCode::kUsage, "export format \"" + name + "\" is not known; known: " + known);
+}
+
+// What a linear is worth does not change on the way: read back, it has the same codes and scales.
+void compare(const WeightSource& made, const WeightSource& source, ThreadPool& pool,
+             ProgressMeter& meter) {
+  std::vector<std::string> names;
+  for (const std::string& name : source.names()) {
+    if (source.is_compressed(name) && made.is_compressed(name)) names.push_back(name);
+  }
+  pool.parallel_for(names.size(), [&](size_t i, size_t) {
+    const CompressedWeight expected = source.compressed(names[i]);
+    const CompressedWeight found = made.compressed(names[i]);
+    if (dense_codes(found) != dense_codes(expected) || found.scale != expected.scale ||
+        found.zero_point != expected.zero_point || found.activation != expected.activation) {
+      throw Error(ErrorCode::kInternal, made.path() + ": \"" + names[i] +
+                                            "\" is not what the checkpoint holds once read back");
+    }
+    made.release({names[i]});
+    source.release({names[i]});
+  });
+  meter.check_cancelled();
+}
+
+nlohmann::ordered_json files_json(const ExportReport& report) {
+  auto files = nlohmann::ordered_json::array();
+  for (const ExportedFile& file : report.files) {
+    files.push_back({{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
+  }
+  return files;
+}
+
+// Where an exported folder comes from, and what belongs to it.
+std::string manifest_json(const ExportReport& report) {
+  return nlohmann::ordered_json{{"schema", kExportManifestSchema},
+                                {"pare", version()},
+                                {"format", report.format},
+                                {"source_sha256", report.source_sha256},
+                                {"files", files_json(report)}}
+             .dump(2) +
+         "\n";
+}
+
+void write_text(const std::string& folder, const std::string& name, const std::string& text) {
+  const std::string path = folder + "/" + name;
+  GrowingFile file(path, path);
+  file.append(std::as_bytes(std::span(text)));
+  file.sync();
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> export_formats() {
+  std::vector<std::pair<std::string, std::string>> formats;
+  for (const Form& form : kForms) formats.emplace_back(form.name, form.remark);
+  return formats;
+}
+
+ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks) {
+  const auto start = std::chrono::steady_clock::now();
+  const Form& form = find_form(options.format);
+  if (options.shard_bytes < 1) throw Error(ErrorCode::kUsage, "shard_bytes must be at least 1");
+  ProgressMeter meter(callbacks, 0);
+  ThreadPool pool(static_cast<size_t>(options.threads));
+  const ModelFiles model = open_model_files(options.checkpoint);
+  ExportReport report;
+  report.format = form.name;
+  report.output = options.output;
+  for (const std::string& name : model.source->names()) {
+    report.quantized_linears += model.source->is_compressed(name) ? 1 : 0;
+  }
+  meter.phase("read", options.checkpoint);
+  EngineExport made = form.make(model);
+  report.source_sha256 = model.source->sha256();
+  report.warnings = made.warnings;
+  for (const std::string& warning : made.warnings) meter.warn(warning);
+
+  OutputFolder folder(options.output, options.force);
+  const std::string& place = folder.temporary_path();
+  double bytes = 0;
+  for (const TensorPiece& piece : made.pieces) bytes += static_cast<double>(piece.bytes());
+  meter.set_total(bytes);
+  meter.phase("write", options.output);
+  std::vector<std::string> names =
+      write_shards(place, made.pieces, options.shard_bytes, pool, meter);
+  for (const auto& [name, text] : made.files) {
+    write_text(place, name, text);
+    names.push_back(name);
+  }
+  meter.phase("check", options.output);
+  compare(*open_weight_source(place), *model.source, pool, meter);
+  for (const std::string& name : names) {
+    const std::string path = place + "/" + name;
+    report.files.push_back(
+        {name, static_cast<int64_t>(std::filesystem::file_size(path)), sha256_file(path)});
+  }
+  write_text(place, kExportManifest, manifest_json(report));
+  folder.commit();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+std::string to_json(const ExportReport& report) {
+  nlohmann::ordered_json json = {{"schema", "pare.export/1"},
+                                 {"format", report.format},
+                                 {"output", report.output},
+                                 {"source_sha256", report.source_sha256},
+                                 {"quantized_linears", report.quantized_linears},
+                                 {"files", files_json(report)},
+                                 {"seconds", report.seconds},
+                                 {"warnings", report.warnings}};
+  return json.dump(2);
+}
+
+}  // namespace pare

@@ -1,0 +1,58 @@
+// Checkpoints in the forms that inference engines read.
+//
+//   pare::ExportOptions options;
+//   options.checkpoint = "llama-int4.h5";
+//   options.format = "compressed-tensors";
+//   options.output = "llama-int4-vllm";
+//   pare::ExportReport report = pare::export_to(options, {});
+//
+// docs/engines.md says which engine reads which form.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pare/export.h"
+#include "pare/progress.h"
+
+namespace pare {
+
+struct ExportOptions {
+  std::string checkpoint;  ///< An HDF5 checkpoint, or whatever else pare reads as a model.
+  std::string format;      ///< See export_formats().
+  std::string output;      ///< The folder to write.
+  bool force = false;      ///< Replaces a folder that an export wrote, after success only.
+  int64_t shard_bytes = int64_t{5} << 30;  ///< A file of weights is no larger, where it can be cut.
+  int threads = 0;                         ///< 0: all processors; never changes a byte.
+};
+
+struct ExportedFile {
+  std::string name;
+  int64_t bytes = 0;
+  std::string sha256;
+};
+
+struct ExportReport {
+  std::string format;
+  std::string output;
+  std::string source_sha256;  ///< Of the checkpoint.
+  std::vector<ExportedFile> files;
+  int64_t quantized_linears = 0;
+  double seconds = 0;
+  std::vector<std::string> warnings;  ///< What the form cannot say as the checkpoint does.
+};
+
+/// Name and one line about each form.
+PARE_EXPORT std::vector<std::pair<std::string, std::string>> export_formats();
+
+/// Writes a folder, reads it back and compares every linear with the checkpoint before it gets its
+/// name. Throws pare::Error: kUsage for a form that is not known, kInputMalformed for a model that
+/// the form cannot hold, naming the tensor, kWriteFailed.
+PARE_EXPORT ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks);
+
+/// Schema "pare.export/1".
+PARE_EXPORT std::string to_json(const ExportReport& report);
+
+}  // namespace pare

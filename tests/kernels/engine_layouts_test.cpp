@@ -1,0 +1,155 @@
+// The layouts of engines against vectors that were computed from their definitions, and round
+// trips.
+#include "kernels/engine_layouts.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <random>
+#include <vector>
+
+namespace pare {
+namespace {
+
+using Words = std::vector<uint32_t>;
+using Codes = std::vector<int8_t>;
+using Bytes = std::vector<uint8_t>;
+
+constexpr uint32_t kRandomSeed = 20261122;
+
+Words bit_stream(const Codes& row, int bits) {
+  const auto columns = static_cast<int64_t>(row.size());
+  Words words(static_cast<size_t>(bit_stream_words(columns, bits)));
+  pack_bit_stream(row, {1, columns}, bits, words);
+  return words;
+}
+
+Codes counting(int first, int count) {
+  Codes codes(static_cast<size_t>(count));
+  std::iota(codes.begin(), codes.end(), static_cast<int8_t>(first));
+  return codes;
+}
+
+TEST(EngineLayouts, BitStreamsOfCompressedTensors) {
+  EXPECT_EQ(bit_stream(counting(-8, 16), 4), (Words{0x76543210, 0xFEDCBA98}));
+  EXPECT_EQ(bit_stream({-128, -1, 0, 127}, 8), (Words{0xFF807F00}));
+  EXPECT_EQ(bit_stream({-4, -3, -2, -1, 0, 1, 2, 3, 0, 0, 0}, 3), (Words{0x24FAC688, 0x00000001}));
+  EXPECT_EQ(bit_stream({-2, -1, 0, 1, -2, -1, 0, 1, -2, -1, 0, 1, -2, -1, 0, 1}, 2),
+            (Words{0xE4E4E4E4}));
+  EXPECT_EQ(bit_stream({-16, -1, 0, 15, 1, -5, 7}, 5), (Words{0xD71FC1E0, 0x00000005}));
+}
+
+TEST(EngineLayouts, AwqOrdersNibbles) {
+  Words words(1);
+  pack_awq(counting(0, 8), {8, 1}, words);
+  EXPECT_EQ(words, (Words{0x75316420}));
+  pack_awq(Codes(8, 8), {8, 1}, words);
+  EXPECT_EQ(words, (Words{0x88888888}));
+}
+
+TEST(EngineLayouts, GptqPacksInputChannels) {
+  Words words(1);
+  pack_gptq(counting(0, 8), {1, 8}, words);
+  EXPECT_EQ(words, (Words{0x76543210}));
+  const Bytes symmetric(8, 8);
+  pack_gptq_zeros(symmetric, {8, 1}, 1, words);
+  EXPECT_EQ(words, (Words{0x77777777}));
+  pack_gptq_zeros(symmetric, {8, 1}, 0, words);
+  EXPECT_EQ(words, (Words{0x88888888}));
+}
+
+TEST(EngineLayouts, ModelOptPairsRows) {
+  Bytes bytes(4);
+  pack_row_pairs(Codes{1, -1, 7, -8, 2, 3, -2, 0}, {2, 4}, bytes);
+  EXPECT_EQ(bytes, (Bytes{0x21, 0x3F, 0xE7, 0x08}));
+}
+
+TEST(EngineLayouts, GgmlNibblesAreHalvesOfABlock) {
+  Codes codes(32);
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<int8_t>(i / 2);
+  Bytes bytes(16);
+  pack_ggml_nibbles(std::span<const int8_t, 32>(codes), std::span<uint8_t, 16>(bytes));
+  EXPECT_EQ(bytes, (Bytes{0x80, 0x80, 0x91, 0x91, 0xA2, 0xA2, 0xB3, 0xB3, 0xC4, 0xC4, 0xD5, 0xD5,
+                          0xE6, 0xE6, 0xF7, 0xF7}));
+}
+
+// Where element (row, column) of AWQ and GPTQ lies, in the words of their definitions.
+TEST(EngineLayouts, PlacesOfOneElement) {
+  const MatrixSize size{24, 16};
+  Codes codes(static_cast<size_t>(size.count()), 0);
+  codes[13 * 16 + 5] = 9;  // output channel 13, input channel 5
+  Words awq(codes.size() / 8);
+  pack_awq(codes, size, awq);
+  // Row 5 of [16, 3], word 13 / 8; channel 5 of the eight is the nibble that holds 5.
+  EXPECT_EQ(awq[5 * 3 + 1], 9U << (4 * 6));
+  EXPECT_EQ(std::accumulate(awq.begin(), awq.end(), uint64_t{0}), uint64_t{9} << 24);
+  Words gptq(codes.size() / 8);
+  pack_gptq(codes, size, gptq);
+  EXPECT_EQ(gptq[0 * 24 + 13], 9U << (4 * 5));
+  EXPECT_EQ(std::accumulate(gptq.begin(), gptq.end(), uint64_t{0}), uint64_t{9} << 20);
+}
+
+template <typename Code>
+std::vector<Code> random_codes(int64_t count, int lowest, int highest) {
+  std::mt19937 random(kRandomSeed);
+  std::uniform_int_distribution<int> any(lowest, highest);
+  std::vector<Code> codes(static_cast<size_t>(count));
+  for (Code& code : codes) code = static_cast<Code>(any(random));
+  return codes;
+}
+
+TEST(EngineLayouts, UnpackingGivesTheCodesBack) {
+  SCOPED_TRACE("seed " + std::to_string(kRandomSeed));
+  for (const MatrixSize size : {MatrixSize{8, 8}, MatrixSize{136, 72}, MatrixSize{64, 320}}) {
+    const auto words_of = [&](auto pack, const auto& codes, size_t count) {
+      Words words(count, 0xDEADBEEF);
+      pack(codes, words);
+      return words;
+    };
+    for (int bits = 1; bits <= 8; ++bits) {
+      const MatrixSize odd{size.rows, size.columns - 3};
+      const auto codes =
+          random_codes<int8_t>(odd.count(), -(1 << (bits - 1)), (1 << (bits - 1)) - 1);
+      const Words words =
+          words_of([&](const Codes& in, Words& out) { pack_bit_stream(in, odd, bits, out); }, codes,
+                   static_cast<size_t>(odd.rows * bit_stream_words(odd.columns, bits)));
+      Codes back(codes.size());
+      unpack_bit_stream(words, odd, bits, back);
+      ASSERT_EQ(back, codes) << bits;
+    }
+    const auto unsigned_codes = random_codes<int8_t>(size.count(), 0, 15);
+    const size_t words = unsigned_codes.size() / 8;
+    Codes back(unsigned_codes.size());
+    unpack_awq(words_of([&](const Codes& in, Words& out) { pack_awq(in, size, out); },
+                        unsigned_codes, words),
+               size, back);
+    EXPECT_EQ(back, unsigned_codes);
+    unpack_gptq(words_of([&](const Codes& in, Words& out) { pack_gptq(in, size, out); },
+                         unsigned_codes, words),
+                size, back);
+    EXPECT_EQ(back, unsigned_codes);
+    const auto signed_codes = random_codes<int8_t>(size.count(), -8, 7);
+    Bytes bytes(signed_codes.size() / 2);
+    pack_row_pairs(signed_codes, size, bytes);
+    unpack_row_pairs(bytes, size, back);
+    EXPECT_EQ(back, signed_codes);
+    const auto zeros = random_codes<uint8_t>(size.count(), 0, 15);
+    for (const int offset : {0, 1}) {
+      Bytes zeros_back(zeros.size());
+      unpack_gptq_zeros(
+          words_of([&](const Bytes& in, Words& out) { pack_gptq_zeros(in, size, offset, out); },
+                   zeros, words),
+          size, offset, zeros_back);
+      EXPECT_EQ(zeros_back, zeros);
+    }
+  }
+  const auto block = random_codes<int8_t>(32, 0, 15);
+  Bytes bytes(16);
+  Codes back(32);
+  pack_ggml_nibbles(std::span<const int8_t, 32>(block), std::span<uint8_t, 16>(bytes));
+  unpack_ggml_nibbles(std::span<const uint8_t, 16>(bytes), std::span<int8_t, 32>(back));
+  EXPECT_EQ(back, block);
+}
+
+}  // namespace
+}  // namespace pare
