@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "eval/layer_format.h"
 #include "model/cache_tensors.h"
 #include "model/model_files.h"
 #include "pare/error.h"
@@ -39,11 +40,29 @@ std::set<std::string> formats_of(const Json& recipe) {
   return formats;
 }
 
-// The element type that most of the parameters have.
+// What most of some quantized linears have, spread over the model: reading all would take long.
+std::string quantized_type(const WeightSource& source, const std::vector<std::string>& linears) {
+  constexpr size_t kLooked = 16;
+  std::map<std::string, int64_t> elements;
+  const size_t step = (linears.size() + kLooked - 1) / kLooked;
+  for (size_t i = 0; i < linears.size(); i += step) {
+    elements[linear_qformat(source, linears[i])] += element_count(source.shape(linears[i]));
+  }
+  return std::max_element(elements.begin(), elements.end(),
+                          [](auto& a, auto& b) { return a.second < b.second; })
+      ->first;
+}
+
+// What a model without a recipe is stored as: its quantized linears, or where there are none the
+// element type that most of the parameters have.
 std::string stored_type(const EvaluatedModel& model) {
+  std::vector<std::string> linears;
+  for (const std::string& name : model.source->names()) {
+    if (model.source->is_compressed(name)) linears.push_back(name);
+  }
+  if (!linears.empty()) return quantized_type(*model.source, linears);
   std::map<DType, int64_t> elements;
   for (const std::string& name : model.source->names()) {
-    if (model.source->is_compressed(name)) continue;
     elements[model.source->dtype(name)] += element_count(model.source->shape(name));
   }
   const auto most = std::max_element(elements.begin(), elements.end(),

@@ -38,6 +38,7 @@ TEST_F(Export, WritesAFolderThatAccuracyEvalMeasures) {
   ASSERT_EQ(measured.status, 0) << measured.err;
   const auto report = nlohmann::json::parse(measured.out);
   EXPECT_EQ(report["candidates"][0]["tasks"]["perplexity"]["kl_mean"], 0);
+  EXPECT_EQ(report["candidates"][0]["qformat"], "int4_wo");
   // A folder is exported as a checkpoint is.
   const Finished again =
       run({folder_, "--export", "compressed-tensors", "-o", folder_ + "2", "--json"});

@@ -260,7 +260,7 @@ TEST_F(Fp8SourceTest, OtherQuantizationsAreRefusedByName) {
     return "{\"quantization_config\": " + config + "}";
   };
   expect_refused({"gptq", "give the original"}, with(R"({"quant_method": "gptq", "bits": 4})"));
-  expect_refused({"compressed-tensors"}, with(R"({"quant_method": "compressed-tensors"})"));
+  expect_refused({"config_groups is missing"}, with(R"({"quant_method": "compressed-tensors"})"));
   expect_refused({"quant_method missing"}, with(R"({"load_in_8bit": true})"));
   expect_refused({"weight_block_size missing"}, with(R"({"quant_method": "fp8"})"));
   for (const char* blocks : {"null", "[128]", "[128, 0]", "[128, -1]", "[1.5, 2]", "128",
