@@ -42,4 +42,15 @@ std::vector<std::string> linear_modules(const ModelGraph& graph);
 /// the form cannot hold: scales of the input that nothing absorbed, offsets of a cache.
 EngineExport export_compressed_tensors(const ModelFiles& model);
 
+/// Plain safetensors: every weight dequantized, scales of its input multiplied in, in BF16. 2:4 is
+/// a dense matrix with zeros.
+EngineExport export_dense(const ModelFiles& model);
+
+/// What the weights of a linear are worth, [out, in], rounded to BF16.
+std::vector<uint16_t> dense_values(const CompressedWeight& weight);
+
+/// A matrix [rows, columns] as [columns, rows].
+std::vector<uint16_t> transposed(const std::vector<uint16_t>& values, int64_t rows,
+                                 int64_t columns);
+
 }  // namespace pare

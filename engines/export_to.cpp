@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <filesystem>
@@ -24,9 +25,10 @@ struct Form {
   EngineExport (*make)(const ModelFiles& model);
 };
 
-constexpr std::array<Form, 1> kForms = {
+constexpr std::array<Form, 2> kForms = {
     {{"compressed-tensors", "vLLM, SGLang: FP8, INT8, INT4, FP4, and an FP8 cache",
-      export_compressed_tensors}}};
+      export_compressed_tensors},
+     {"dense", "any engine: weights dequantized to BF16", export_dense}}};
 
 const Form& find_form(const std::string& name) {
   std::string known;
@@ -37,18 +39,44 @@ const Form& find_form(const std::string& name) {
   throw Error(ErrorCode::kUsage, "export format \"" + name + "\" is not known; known: " + known);
 }
 
+bool is_same(const CompressedWeight& found, const CompressedWeight& expected) {
+  return dense_codes(found) == dense_codes(expected) && found.scale == expected.scale &&
+         found.zero_point == expected.zero_point && found.activation == expected.activation;
+}
+
+// Of each four consecutive inputs two at least are zero.
+bool keeps_mask(const std::vector<uint16_t>& values) {
+  for (size_t i = 0; i < values.size(); i += 4) {
+    int64_t zeros = 0;
+    for (size_t j = 0; j < 4; ++j) zeros += (values[i + j] & 0x7fffU) == 0 ? 1 : 0;
+    if (zeros < 2) return false;
+  }
+  return true;
+}
+
+// The same for a weight that is dense in the folder, [out, in] or the other way round.
+bool is_same(const TensorView& found, const CompressedWeight& expected) {
+  const std::vector<uint16_t> values = dense_values(expected);
+  if (expected.sparse && !keeps_mask(values)) return false;
+  const std::vector<uint16_t> turned =
+      transposed(values, expected.out_features, expected.in_features);
+  const auto equals = [&](const std::vector<uint16_t>& wanted) {
+    return std::ranges::equal(found.bytes, std::as_bytes(std::span(wanted)));
+  };
+  return found.dtype == DType::kBf16 && (equals(values) || equals(turned));
+}
+
 // What a linear is worth does not change on the way: read back, it has the same codes and scales.
 void compare(const WeightSource& made, const WeightSource& source, ThreadPool& pool,
              ProgressMeter& meter) {
   std::vector<std::string> names;
   for (const std::string& name : source.names()) {
-    if (source.is_compressed(name) && made.is_compressed(name)) names.push_back(name);
+    if (source.is_compressed(name)) names.push_back(name);
   }
   pool.parallel_for(names.size(), [&](size_t i, size_t) {
     const CompressedWeight expected = source.compressed(names[i]);
-    const CompressedWeight found = made.compressed(names[i]);
-    if (dense_codes(found) != dense_codes(expected) || found.scale != expected.scale ||
-        found.zero_point != expected.zero_point || found.activation != expected.activation) {
+    if (made.is_compressed(names[i]) ? !is_same(made.compressed(names[i]), expected)
+                                     : !is_same(made.dense(names[i]), expected)) {
       throw Error(ErrorCode::kInternal, made.path() + ": \"" + names[i] +
                                             "\" is not what the checkpoint holds once read back");
     }

@@ -1,0 +1,96 @@
+// The model with its weights as they are worth, in BF16: what every engine and library reads.
+#include <set>
+
+#include "engines/engine_export.h"
+#include "kernels/codec.h"
+#include "model/block_parameters.h"
+
+namespace pare {
+namespace {
+
+constexpr std::string_view kWeight = ".weight";
+
+// Linears whose dense form is [in, out] (GPT-2).
+std::set<std::string> transposed_weights(const ModelGraph& graph) {
+  std::set<std::string> names;
+  for_each_block(graph, [&](const BlockGraph& block) {
+    for (const Op& op : block.ops) {
+      if (op.kind == OpKind::kLinear && op.linear.transposed) {
+        names.insert(block.full_name(op) + std::string(kWeight));
+      }
+    }
+  });
+  return names;
+}
+
+TensorPiece dense_piece(const std::shared_ptr<const WeightSource>& source, const std::string& name,
+                        bool turned) {
+  TensorPiece piece;
+  Shape shape = source->shape(name);
+  if (turned) shape = {shape[1], shape[0]};
+  piece.tensors.push_back({name, DType::kBf16, std::move(shape)});
+  piece.make = [source, name, turned] {
+    const CompressedWeight weight = source->compressed(name);
+    std::vector<uint16_t> values = dense_values(weight);
+    if (turned) values = transposed(values, weight.out_features, weight.in_features);
+    source->release({name});
+    return std::vector<std::vector<std::byte>>{to_bytes<uint16_t>(values)};
+  };
+  return piece;
+}
+
+}  // namespace
+
+std::vector<uint16_t> transposed(const std::vector<uint16_t>& values, int64_t rows,
+                                 int64_t columns) {
+  std::vector<uint16_t> turned(values.size());
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t column = 0; column < columns; ++column) {
+      turned[static_cast<size_t>(column * rows + row)] =
+          values[static_cast<size_t>(row * columns + column)];
+    }
+  }
+  return turned;
+}
+
+std::vector<uint16_t> dense_values(const CompressedWeight& weight) {
+  const auto in = static_cast<size_t>(weight.in_features);
+  std::vector<uint16_t> values(static_cast<size_t>(weight.out_features) * in);
+  std::vector<float> row(in);
+  for (int64_t i = 0; i < weight.out_features; ++i) {
+    dequantize_rows(weight, i, i + 1, row);
+    for (size_t j = 0; j < weight.pre_quant_scale.size(); ++j) row[j] *= weight.pre_quant_scale[j];
+    f32_to_bf16(row, std::span(values).subspan(static_cast<size_t>(i) * in, in));
+  }
+  return values;
+}
+
+EngineExport export_dense(const ModelFiles& model) {
+  const WeightSource& source = *model.source;
+  const std::set<std::string> turned = transposed_weights(model.graph);
+  EngineExport result;
+  bool rounds_inputs = false;
+  bool has_cache = false;
+  for (const std::string& name : source.names()) {
+    if (source.is_compressed(name)) {
+      rounds_inputs =
+          rounds_inputs || source.compressed(name).activation != ActivationFormat::kBf16;
+      result.pieces.push_back(dense_piece(model.source, name, turned.contains(name)));
+    } else if (is_cache_tensor(source, name)) {
+      has_cache = true;
+    } else {
+      result.pieces.push_back(copy_piece(model.source, name));
+    }
+  }
+  if (rounds_inputs) {
+    result.warnings.emplace_back("inputs of linears are not rounded by who reads this form");
+  }
+  if (has_cache) {
+    result.warnings.emplace_back("the scales of the cache of keys and values are left out");
+  }
+  result.files = source.text_files();
+  result.files["config.json"] = source.config_json() + "\n";
+  return result;
+}
+
+}  // namespace pare
