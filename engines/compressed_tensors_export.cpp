@@ -167,21 +167,22 @@ class Exporter {
  public:
   explicit Exporter(const ModelFiles& model) : source_(model.source), graph_(model.graph) {}
 
-  EngineExport make() {
+  EngineExport make(const EngineOptions& options) {
     read_linears();
     for (const std::string& name : source_->names()) {
       if (source_->is_compressed(name)) {
-        result_.pieces.push_back(linear_piece(source_, linears_.at(name)));
+        pieces_.push_back(linear_piece(source_, linears_.at(name)));
       } else if (is_cache_tensor(*source_, name)) {
         add_cache(name);
       } else {
-        result_.pieces.push_back(copy_piece(source_, name));
+        pieces_.push_back(copy_piece(source_, name));
       }
     }
     Json json = Json::parse(source_->config_json());
     json["quantization_config"] = compressed_tensors_json(config_);
     result_.files = source_->text_files();
     result_.files["config.json"] = json.dump(2) + "\n";
+    set_shards(result_, std::move(pieces_), options);
     return std::move(result_);
   }
 
@@ -233,7 +234,7 @@ class Exporter {
       refuse("compressed-tensors has no offsets for keys and values; quantize without --kv-affine");
     }
     if (!name.ends_with(".kv_cache_dtype")) {
-      result_.pieces.push_back(copy_piece(source_, name));
+      pieces_.push_back(copy_piece(source_, name));
       return;
     }
     const TensorView text = source_->dense(name);
@@ -249,11 +250,14 @@ class Exporter {
   const ModelGraph& graph_;
   CompressedTensorsConfig config_;
   std::map<std::string, Linear> linears_;  // by "module.weight"
+  std::vector<TensorPiece> pieces_;
   EngineExport result_;
 };
 
 }  // namespace
 
-EngineExport export_compressed_tensors(const ModelFiles& model) { return Exporter(model).make(); }
+EngineExport export_compressed_tensors(const ModelFiles& model, const EngineOptions& options) {
+  return Exporter(model).make(options);
+}
 
 }  // namespace pare

@@ -6,6 +6,50 @@
 #include "model/block_parameters.h"
 
 namespace pare {
+namespace {
+
+bool equals(const CompressedWeight& found, const CompressedWeight& expected) {
+  return dense_codes(found) == dense_codes(expected) && found.scale == expected.scale &&
+         found.zero_point == expected.zero_point && found.activation == expected.activation;
+}
+
+// Of each four consecutive inputs two at least are zero.
+bool keeps_mask(const std::vector<uint16_t>& values) {
+  for (size_t i = 0; i < values.size(); i += 4) {
+    int64_t zeros = 0;
+    for (size_t j = 0; j < 4; ++j) zeros += (values[i + j] & 0x7fffU) == 0 ? 1 : 0;
+    if (zeros < 2) return false;
+  }
+  return true;
+}
+
+bool equals(const TensorView& found, const CompressedWeight& expected) {
+  const std::vector<uint16_t> values = dense_values(expected);
+  if (expected.sparse && !keeps_mask(values)) return false;
+  const auto are_found = [&](const std::vector<uint16_t>& wanted) {
+    return std::ranges::equal(found.bytes, std::as_bytes(std::span(wanted)));
+  };
+  return found.dtype == DType::kBf16 &&
+         (are_found(values) ||
+          are_found(transposed(values, expected.out_features, expected.in_features)));
+}
+
+}  // namespace
+
+bool is_same_weight(const WeightSource& made, const std::string& name,
+                    const CompressedWeight& weight) {
+  return made.is_compressed(name) ? equals(made.compressed(name), weight)
+                                  : equals(made.dense(name), weight);
+}
+
+void set_shards(EngineExport& made, std::vector<TensorPiece> pieces, const EngineOptions& options) {
+  made.bytes = 0;
+  for (const TensorPiece& piece : pieces) made.bytes += piece.bytes();
+  made.write = [pieces = std::move(pieces), shard_bytes = options.shard_bytes](
+                   const std::string& folder, ThreadPool& pool, ProgressMeter& meter) {
+    return write_shards(folder, pieces, shard_bytes, pool, meter);
+  };
+}
 
 TensorPiece copy_piece(std::shared_ptr<const WeightSource> source, const std::string& name) {
   TensorPiece piece;

@@ -2,9 +2,10 @@
 // written, and the small files beside them.
 //
 //   EngineExport made = export_compressed_tensors(model, {});
-//   write_shards(folder, made.pieces, shard_bytes, pool, meter);
+//   made.write(folder, pool, meter);
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,11 +16,32 @@
 
 namespace pare {
 
+struct EngineOptions {
+  int64_t shard_bytes = int64_t{5} << 30;
+};
+
 struct EngineExport {
-  std::vector<TensorPiece> pieces;
+  int64_t bytes = 0;  ///< Of all tensors: what `write` advances the meter by.
+  /// Writes the files of the weights into a folder and returns their names.
+  std::function<std::vector<std::string>(const std::string& folder, ThreadPool& pool,
+                                         ProgressMeter& meter)>
+      write;
   std::map<std::string, std::string> files;  ///< config.json and so on, by name.
   std::vector<std::string> warnings;         ///< What the form cannot say as the checkpoint does.
+  /// Whether the folder, read back, holds under this name what the checkpoint's weight is worth as
+  /// far as the form can say it; empty: is_same_weight().
+  std::function<bool(const WeightSource& made, const std::string& name,
+                     const CompressedWeight& weight)>
+      is_same;
 };
+
+/// Sets what is written: the shards of a Hugging Face folder.
+void set_shards(EngineExport& made, std::vector<TensorPiece> pieces, const EngineOptions& options);
+
+/// Whether `made` has the same codes and scales under this name, or where it is dense there the
+/// same values in BF16, [out, in] or the other way round; a 2:4 weight has its zeros.
+bool is_same_weight(const WeightSource& made, const std::string& name,
+                    const CompressedWeight& weight);
 
 /// A tensor that goes over as it is.
 TensorPiece copy_piece(std::shared_ptr<const WeightSource> source, const std::string& name);
@@ -40,11 +62,11 @@ std::vector<std::string> linear_modules(const ModelGraph& graph);
 
 /// As compressed-tensors (vLLM, SGLang). Throws Error(kInputMalformed), naming the linear, for what
 /// the form cannot hold: scales of the input that nothing absorbed, offsets of a cache.
-EngineExport export_compressed_tensors(const ModelFiles& model);
+EngineExport export_compressed_tensors(const ModelFiles& model, const EngineOptions& options);
 
 /// Plain safetensors: every weight dequantized, scales of its input multiplied in, in BF16. 2:4 is
 /// a dense matrix with zeros.
-EngineExport export_dense(const ModelFiles& model);
+EngineExport export_dense(const ModelFiles& model, const EngineOptions& options);
 
 /// What the weights of a linear are worth, [out, in], rounded to BF16.
 std::vector<uint16_t> dense_values(const CompressedWeight& weight);

@@ -22,7 +22,7 @@ namespace {
 struct Form {
   const char* name;
   const char* remark;
-  EngineExport (*make)(const ModelFiles& model);
+  EngineExport (*make)(const ModelFiles& model, const EngineOptions& options);
 };
 
 constexpr std::array<Form, 2> kForms = {
@@ -39,44 +39,16 @@ const Form& find_form(const std::string& name) {
   throw Error(ErrorCode::kUsage, "export format \"" + name + "\" is not known; known: " + known);
 }
 
-bool is_same(const CompressedWeight& found, const CompressedWeight& expected) {
-  return dense_codes(found) == dense_codes(expected) && found.scale == expected.scale &&
-         found.zero_point == expected.zero_point && found.activation == expected.activation;
-}
-
-// Of each four consecutive inputs two at least are zero.
-bool keeps_mask(const std::vector<uint16_t>& values) {
-  for (size_t i = 0; i < values.size(); i += 4) {
-    int64_t zeros = 0;
-    for (size_t j = 0; j < 4; ++j) zeros += (values[i + j] & 0x7fffU) == 0 ? 1 : 0;
-    if (zeros < 2) return false;
-  }
-  return true;
-}
-
-// The same for a weight that is dense in the folder, [out, in] or the other way round.
-bool is_same(const TensorView& found, const CompressedWeight& expected) {
-  const std::vector<uint16_t> values = dense_values(expected);
-  if (expected.sparse && !keeps_mask(values)) return false;
-  const std::vector<uint16_t> turned =
-      transposed(values, expected.out_features, expected.in_features);
-  const auto equals = [&](const std::vector<uint16_t>& wanted) {
-    return std::ranges::equal(found.bytes, std::as_bytes(std::span(wanted)));
-  };
-  return found.dtype == DType::kBf16 && (equals(values) || equals(turned));
-}
-
 // What a linear is worth does not change on the way: read back, it has the same codes and scales.
-void compare(const WeightSource& made, const WeightSource& source, ThreadPool& pool,
-             ProgressMeter& meter) {
+void compare(const EngineExport& form, const WeightSource& made, const WeightSource& source,
+             ThreadPool& pool, ProgressMeter& meter) {
+  const auto is_same = form.is_same ? form.is_same : is_same_weight;
   std::vector<std::string> names;
   for (const std::string& name : source.names()) {
     if (source.is_compressed(name)) names.push_back(name);
   }
   pool.parallel_for(names.size(), [&](size_t i, size_t) {
-    const CompressedWeight expected = source.compressed(names[i]);
-    if (made.is_compressed(names[i]) ? !is_same(made.compressed(names[i]), expected)
-                                     : !is_same(made.dense(names[i]), expected)) {
+    if (!is_same(made, names[i], source.compressed(names[i]))) {
       throw Error(ErrorCode::kInternal, made.path() + ": \"" + names[i] +
                                             "\" is not what the checkpoint holds once read back");
     }
@@ -134,25 +106,22 @@ ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks)
     report.quantized_linears += model.source->is_compressed(name) ? 1 : 0;
   }
   meter.phase("read", options.checkpoint);
-  EngineExport made = form.make(model);
+  EngineExport made = form.make(model, {.shard_bytes = options.shard_bytes});
   report.source_sha256 = model.source->sha256();
   report.warnings = made.warnings;
   for (const std::string& warning : made.warnings) meter.warn(warning);
 
   OutputFolder folder(options.output, options.force);
   const std::string& place = folder.temporary_path();
-  double bytes = 0;
-  for (const TensorPiece& piece : made.pieces) bytes += static_cast<double>(piece.bytes());
-  meter.set_total(bytes);
+  meter.set_total(static_cast<double>(made.bytes));
   meter.phase("write", options.output);
-  std::vector<std::string> names =
-      write_shards(place, made.pieces, options.shard_bytes, pool, meter);
+  std::vector<std::string> names = made.write(place, pool, meter);
   for (const auto& [name, text] : made.files) {
     write_text(place, name, text);
     names.push_back(name);
   }
   meter.phase("check", options.output);
-  compare(*open_weight_source(place), *model.source, pool, meter);
+  compare(made, *open_weight_source(place), *model.source, pool, meter);
   for (const std::string& name : names) {
     const std::string path = place + "/" + name;
     report.files.push_back(
