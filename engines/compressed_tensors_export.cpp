@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engines/engine_export.h"
+#include "engines/linear_survey.h"
 #include "formats/compressed_tensors_config.h"
 #include "kernels/codec.h"
 #include "kernels/engine_layouts.h"
@@ -14,28 +15,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::string_view kWeight = ".weight";
-
-struct Linear {
-  std::string module;
-  Shape shape;  // [out, in]
-  LinearScheme scheme;
-  bool keeps_zeros = false;  // 2:4: a dense matrix with zeros
-};
-
-CompressedWeight read_linear(const WeightSource& source, const std::string& module) {
-  CompressedWeight weight = source.compressed(module + std::string(kWeight));
-  if (!weight.pre_quant_scale.empty()) {
-    throw Error(ErrorCode::kInputMalformed,
-                source.file_of(module + std::string(kWeight)) + ": \"" + module +
-                    "\" multiplies its input by scales that no norm or linear before it could "
-                    "absorb; compressed-tensors has no place for them. Quantize with --algo gptq, "
-                    "or with --export, which leaves such scales out");
-  }
-  return weight;
-}
-
-std::vector<TensorSpec> tensors_of(const Linear& linear) {
+std::vector<TensorSpec> tensors_of(const SurveyedLinear& linear) {
   const LinearScheme& scheme = linear.scheme;
   const int64_t out = linear.shape[0];
   const int64_t in = linear.shape[1];
@@ -47,7 +27,6 @@ std::vector<TensorSpec> tensors_of(const Linear& linear) {
   const auto named = [&](const char* suffix, DType dtype, Shape shape) {
     return TensorSpec{linear.module + suffix, dtype, std::move(shape)};
   };
-  if (scheme.weight == WeightFormat::kBf16) return {named(".weight", DType::kBf16, {out, in})};
   const std::string format = compressed_tensors_format(scheme);
   const Shape scales =
       scheme.group_size == kPerTensor ? Shape{1} : Shape{sizes.scale_rows(), sizes.groups()};
@@ -142,22 +121,17 @@ std::vector<std::byte> bytes_of(const std::string& suffix, const CompressedWeigh
 }
 
 // The tensors of a linear, made in one go.
-TensorPiece linear_piece(const std::shared_ptr<const WeightSource>& source, const Linear& linear) {
+TensorPiece linear_piece(const std::shared_ptr<const WeightSource>& source,
+                         const SurveyedLinear& linear) {
   TensorPiece piece;
   piece.tensors = tensors_of(linear);
-  piece.make = [source, specs = piece.tensors, module = linear.module] {
-    const CompressedWeight weight = read_linear(*source, module);
+  piece.make = [source, specs = piece.tensors, linear] {
+    const CompressedWeight weight = source->compressed(linear.weight_name());
     std::vector<std::vector<std::byte>> bytes;
-    if (weight.format == WeightFormat::kBf16) {  // 2:4 alone
-      std::vector<uint16_t> values(static_cast<size_t>(weight.out_features * weight.in_features));
-      expand_to_bf16(weight, 0, weight.out_features, values);
-      bytes.push_back(to_bytes<uint16_t>(values));
-    } else {
-      for (const TensorSpec& spec : specs) {
-        bytes.push_back(bytes_of(spec.name.substr(module.size()), weight));
-      }
+    for (const TensorSpec& spec : specs) {
+      bytes.push_back(bytes_of(spec.name.substr(linear.module.size()), weight));
     }
-    source->release({module + std::string(kWeight)});
+    source->release({linear.weight_name()});
     return bytes;
   };
   return piece;
@@ -165,13 +139,15 @@ TensorPiece linear_piece(const std::shared_ptr<const WeightSource>& source, cons
 
 class Exporter {
  public:
-  explicit Exporter(const ModelFiles& model) : source_(model.source), graph_(model.graph) {}
+  explicit Exporter(const ModelFiles& model) : model_(model), source_(model.source) {}
 
   EngineExport make(const EngineOptions& options) {
-    read_linears();
+    group_linears();
     for (const std::string& name : source_->names()) {
-      if (source_->is_compressed(name)) {
-        pieces_.push_back(linear_piece(source_, linears_.at(name)));
+      if (const auto linear = linears_.find(name); linear != linears_.end()) {
+        pieces_.push_back(linear_piece(source_, linear->second));
+      } else if (source_->is_compressed(name)) {
+        pieces_.push_back(dense_piece(source_, name, false));  // 2:4 alone, with its zeros
       } else if (is_cache_tensor(*source_, name)) {
         add_cache(name);
       } else {
@@ -187,28 +163,18 @@ class Exporter {
   }
 
  private:
-  // The schemes of all linears, and from them groups and what is left alone.
-  void read_linears() {
+  // From the schemes of all linears groups, and what is left alone.
+  void group_linears() {
+    LinearSurvey survey = survey_linears(model_);
     std::map<LinearScheme, std::vector<std::string>> modules;
     std::vector<LinearScheme> order;
-    for (const std::string& module : linear_modules(graph_)) {
-      const std::string name = module + std::string(kWeight);
-      if (!source_->contains(name)) continue;
-      if (!source_->is_compressed(name)) {
-        config_.ignore.push_back(module);
-        continue;
-      }
-      const CompressedWeight weight = read_linear(*source_, module);
-      const Linear linear{module, {weight.out_features, weight.in_features}, scheme_of(weight)};
-      linears_[name] = linear;
-      if (linear.scheme.weight == WeightFormat::kBf16) {
-        config_.ignore.push_back(module);
-        continue;
-      }
+    for (SurveyedLinear& linear : survey.quantized) {
+      refuse_input_scales(model_, linear, "compressed-tensors");
       if (!modules.contains(linear.scheme)) order.push_back(linear.scheme);
-      modules[linear.scheme].push_back(module);
+      modules[linear.scheme].push_back(linear.module);
+      linears_[linear.weight_name()] = std::move(linear);
     }
-    add_head();
+    config_.ignore = std::move(survey.left_alone);
     for (const LinearScheme& scheme : order) {
       CompressedTensorsGroup group;
       group.scheme = scheme;
@@ -216,13 +182,6 @@ class Exporter {
       group.targets = order.size() == 1 ? std::vector<std::string>{"Linear"} : modules[scheme];
       config_.groups.push_back(std::move(group));
     }
-  }
-
-  // The head stays as it is, and is a linear for the reader, also where it is the embedding.
-  void add_head() {
-    const std::string matrix =
-        graph_.head.matrix == graph_.embedding.tokens ? "lm_head.weight" : graph_.head.matrix;
-    config_.ignore.push_back(matrix.substr(0, matrix.size() - kWeight.size()));
   }
 
   void add_cache(const std::string& name) {
@@ -234,6 +193,7 @@ class Exporter {
       refuse("compressed-tensors has no offsets for keys and values; quantize without --kv-affine");
     }
     if (!name.ends_with(".kv_cache_dtype")) {
+      if (source_->shape(name).size() == 3) config_.kv_cache_per_head = true;
       pieces_.push_back(copy_piece(source_, name));
       return;
     }
@@ -246,10 +206,10 @@ class Exporter {
     config_.kv_cache_fp8 = true;
   }
 
+  const ModelFiles& model_;
   std::shared_ptr<const WeightSource> source_;
-  const ModelGraph& graph_;
   CompressedTensorsConfig config_;
-  std::map<std::string, Linear> linears_;  // by "module.weight"
+  std::map<std::string, SurveyedLinear> linears_;  // by "module.weight"
   std::vector<TensorPiece> pieces_;
   EngineExport result_;
 };

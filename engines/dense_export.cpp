@@ -23,6 +23,8 @@ std::set<std::string> transposed_weights(const ModelGraph& graph) {
   return names;
 }
 
+}  // namespace
+
 TensorPiece dense_piece(const std::shared_ptr<const WeightSource>& source, const std::string& name,
                         bool turned) {
   TensorPiece piece;
@@ -38,8 +40,6 @@ TensorPiece dense_piece(const std::shared_ptr<const WeightSource>& source, const
   };
   return piece;
 }
-
-}  // namespace
 
 std::vector<uint16_t> transposed(const std::vector<uint16_t>& values, int64_t rows,
                                  int64_t columns) {
@@ -84,10 +84,10 @@ EngineExport export_dense(const ModelFiles& model, const EngineOptions& options)
     }
   }
   if (rounds_inputs) {
-    result.warnings.emplace_back("inputs of linears are not rounded by who reads this form");
+    result.warnings.emplace_back(kInputsNotRounded);
   }
   if (has_cache) {
-    result.warnings.emplace_back("the scales of the cache of keys and values are left out");
+    result.warnings.emplace_back(kCacheLeftOut);
   }
   result.files = source.text_files();
   result.files["config.json"] = source.config_json() + "\n";

@@ -46,6 +46,10 @@ bool is_same_weight(const WeightSource& made, const std::string& name,
 /// A tensor that goes over as it is.
 TensorPiece copy_piece(std::shared_ptr<const WeightSource> source, const std::string& name);
 
+/// A compressed weight as what it is worth, in BF16: [out, in], or `turned`, [in, out].
+TensorPiece dense_piece(const std::shared_ptr<const WeightSource>& source, const std::string& name,
+                        bool turned);
+
 /// Codes of all weights, one byte each, [out, in]: pruned ones have the code of zero. Packed or
 /// not, for every format but kBf16.
 std::vector<int8_t> dense_codes(const CompressedWeight& weight);
@@ -67,6 +71,24 @@ EngineExport export_compressed_tensors(const ModelFiles& model, const EngineOpti
 /// Plain safetensors: every weight dequantized, scales of its input multiplied in, in BF16. 2:4 is
 /// a dense matrix with zeros.
 EngineExport export_dense(const ModelFiles& model, const EngineOptions& options);
+
+/// As AutoAWQ's "gemm". INT4, one group size; scales go to F16. Throws as above, and where linears
+/// are of several kinds.
+EngineExport export_awq(const ModelFiles& model, const EngineOptions& options);
+
+/// As GPTQ, versions 1 and 2: INT4, or INT8 weights alone. Throws as export_awq(), and for version
+/// 1 where a zero point is 0.
+EngineExport export_gptq(const ModelFiles& model, const EngineOptions& options);
+EngineExport export_gptq_v2(const ModelFiles& model, const EngineOptions& options);
+
+/// As NVIDIA Model Optimizer's unified Hugging Face checkpoints (TensorRT-LLM, vLLM, SGLang).
+EngineExport export_modelopt(const ModelFiles& model, const EngineOptions& options);
+
+/// Warnings that several forms have.
+inline constexpr const char* kInputsNotRounded =
+    "inputs of linears are not rounded by who reads this form";
+inline constexpr const char* kCacheLeftOut =
+    "the scales of the cache of keys and values are left out";
 
 /// What the weights of a linear are worth, [out, in], rounded to BF16.
 std::vector<uint16_t> dense_values(const CompressedWeight& weight);

@@ -25,9 +25,13 @@ struct Form {
   EngineExport (*make)(const ModelFiles& model, const EngineOptions& options);
 };
 
-constexpr std::array<Form, 2> kForms = {
+constexpr std::array<Form, 6> kForms = {
     {{"compressed-tensors", "vLLM, SGLang: FP8, INT8, INT4, FP4, and an FP8 cache",
       export_compressed_tensors},
+     {"modelopt", "TensorRT-LLM, vLLM, SGLang: FP8, NVFP4, and a cache", export_modelopt},
+     {"awq", "vLLM, SGLang: INT4 as AutoAWQ's \"gemm\"", export_awq},
+     {"gptq", "vLLM, SGLang: INT4 and INT8 weights, version 1", export_gptq},
+     {"gptq-v2", "the same, version 2, which has all zero points", export_gptq_v2},
      {"dense", "any engine: weights dequantized to BF16", export_dense}}};
 
 const Form& find_form(const std::string& name) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "formats/config_fields.h"
 #include "formats/file_pattern.h"
 #include "pare/error.h"
 
@@ -26,55 +27,19 @@ struct Arguments {
   bool symmetric = true;
 };
 
-class Reader {
+class Reader : public ConfigFields {
  public:
-  explicit Reader(const std::string& subject) : subject_(subject) {}
-
-  [[noreturn]] void refuse(const std::string& key, const std::string& what) const {
-    throw Error(ErrorCode::kInputMalformed, subject_ + ": " + key + " " + what);
-  }
-
-  static const Json* find(const Json& json, const char* key) {
-    const auto found = json.find(key);
-    return found == json.end() || found->is_null() ? nullptr : &*found;
-  }
-
-  std::string text(const Json& json, const char* key, const std::string& where) const {
-    const Json* found = find(json, key);
-    if (found == nullptr) return {};
-    if (!found->is_string()) refuse(where + "." + key, "is " + found->dump() + ", not a text");
-    return found->get<std::string>();
-  }
-
-  std::vector<std::string> texts(const Json& json, const char* key,
-                                 const std::string& where) const {
-    const Json* found = find(json, key);
-    if (found == nullptr) return {};
-    std::vector<std::string> values;
-    if (!found->is_array()) refuse(where + key, "is " + found->dump() + ", not a list");
-    for (const Json& value : *found) {
-      if (!value.is_string()) refuse(where + key, "holds " + value.dump() + ", not a text");
-      values.push_back(value.get<std::string>());
-    }
-    return values;
-  }
-
-  int64_t number(const Json& json, const char* key, const std::string& where) const {
-    const Json* found = find(json, key);
-    if (found == nullptr) return 0;
-    if (!found->is_number_integer() || *found < -1 || *found > (int64_t{1} << 30)) {
-      refuse(where + "." + key, "is " + found->dump() + ", expected a number");
-    }
-    return found->get<int64_t>();
-  }
+  using ConfigFields::ConfigFields;
 
   Arguments arguments(const Json& json, const std::string& where) const {
     if (!json.is_object()) refuse(where, "is " + json.dump() + ", expected an object");
     Arguments values;
-    values.bits = number(json, "num_bits", where);
-    values.type = text(json, "type", where);
-    values.strategy = text(json, "strategy", where);
-    values.group_size = number(json, "group_size", where);
+    const std::string member = where + ".";
+    constexpr int64_t kMost = int64_t{1} << 30;
+    values.bits = number(json, "num_bits", 0, -1, kMost, member);
+    values.type = text(json, "type", member);
+    values.strategy = text(json, "strategy", member);
+    values.group_size = number(json, "group_size", 0, -1, kMost, member);
     const Json* symmetric = find(json, "symmetric");
     values.symmetric = symmetric == nullptr || *symmetric == true;
     if (const Json* dynamic = find(json, "dynamic"); dynamic != nullptr) {
@@ -89,7 +54,7 @@ class Reader {
         values.block.push_back(size.get<int64_t>());
       }
     }
-    const std::string order = text(json, "actorder", where);
+    const std::string order = text(json, "actorder", member);
     if (order == "group") {
       refuse(where + ".actorder",
              "is \"group\": groups of input channels in another order are not read");
@@ -169,9 +134,6 @@ class Reader {
                       ", strategy " + values.strategy + ", dynamic " + values.dynamic +
                       (values.symmetric ? "" : ", zero points") + ": not read");
   }
-
- private:
-  const std::string& subject_;
 };
 
 // -- Writing --------------------------------------------------------------------------------------
@@ -282,8 +244,8 @@ CompressedTensorsConfig read_compressed_tensors_config(const Json& json,
                                                        const std::string& subject) {
   const Reader reader(subject);
   CompressedTensorsConfig config;
-  config.ignore = reader.texts(json, "ignore", "");
-  const std::string top = reader.text(json, "format", "quantization_config");
+  config.ignore = reader.texts(json, "ignore");
+  const std::string top = reader.text(json, "format");
   const Json* groups = Reader::find(json, "config_groups");
   if (groups == nullptr || !groups->is_object()) {
     reader.refuse("config_groups", "is missing: what is quantized how is not said");
@@ -305,7 +267,7 @@ CompressedTensorsConfig read_compressed_tensors_config(const Json& json,
       const std::string of_inputs = where + ".input_activations";
       group.scheme.activation = reader.inputs(reader.arguments(*inputs, of_inputs), of_inputs);
     }
-    group.format = reader.text(value, "format", where);
+    group.format = reader.text(value, "format", where + ".");
     if (group.format.empty()) group.format = top;
     group.targets = reader.texts(value, "targets", where + ".");
     config.groups.push_back(std::move(group));
@@ -316,6 +278,7 @@ CompressedTensorsConfig read_compressed_tensors_config(const Json& json,
       reader.refuse("kv_cache_scheme", "is " + cache->dump() + "; read is static FP8");
     }
     config.kv_cache_fp8 = true;
+    config.kv_cache_per_head = values.strategy == "attn_head";
   }
   return config;
 }
@@ -355,7 +318,7 @@ nlohmann::json compressed_tensors_json(const CompressedTensorsConfig& config) {
   }
   nlohmann::json cache = nullptr;
   if (config.kv_cache_fp8) {
-    cache = arguments_json(8, "float", "tensor");
+    cache = arguments_json(8, "float", config.kv_cache_per_head ? "attn_head" : "tensor");
     cache["observer"] = "static_minmax";
   }
   return {{"config_groups", groups},

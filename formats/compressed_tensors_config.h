@@ -28,6 +28,7 @@ struct CompressedTensorsConfig {
   std::vector<CompressedTensorsGroup> groups;
   std::vector<std::string> ignore;
   bool kv_cache_fp8 = false;
+  bool kv_cache_per_head = false;  ///< Scales of keys and values are one for each head.
 
   /// The group of a linear: by its name, by a pattern, else as any "Linear"; none where it is
   /// ignored.

@@ -1,6 +1,5 @@
 #include "formats/compressed_tensors_source.h"
 
-#include <cstring>
 #include <utility>
 
 #include "formats/engine_source.h"
@@ -14,18 +13,6 @@ namespace {
 constexpr std::string_view kScale = ".weight_scale";
 constexpr const char* kCacheText = "float8_e4m3fn";
 
-template <typename Value>
-std::vector<Value> values_of(const TensorView& view) {
-  std::vector<Value> values(view.bytes.size() / sizeof(Value));
-  std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
-  return values;
-}
-
-std::vector<std::byte> bytes_of(std::span<const float> values) {
-  const auto bytes = std::as_bytes(values);
-  return {bytes.begin(), bytes.end()};
-}
-
 class CompressedTensorsSource final : public EngineSource {
  public:
   CompressedTensorsSource(std::shared_ptr<const WeightSource> source,
@@ -33,7 +20,10 @@ class CompressedTensorsSource final : public EngineSource {
       : EngineSource(std::move(source)), config_(std::move(config)) {
     for (const std::string& name : base().names()) {
       if (name.ends_with(kScale)) add(name.substr(0, name.size() - kScale.size()));
-      if (config_.kv_cache_fp8 && name.ends_with(".k_scale")) add_cache(name);
+      if (config_.kv_cache_fp8 && name.ends_with(".k_scale")) {
+        const std::string attention = name.substr(0, name.rfind('.'));
+        add_cache(attention, name, attention + ".v_scale", kCacheText);
+      }
     }
     show_names();
   }
@@ -80,14 +70,7 @@ class CompressedTensorsSource final : public EngineSource {
       }
       return sizes;
     }
-    const std::string name = module + (is_packed(group) ? ".weight_packed" : ".weight");
-    if (!base().contains(name)) {
-      throw Error(ErrorCode::kInputMalformed,
-                  path() + ": \"" + module + "\" has scales but no tensor \"" + name + "\"");
-    }
-    Shape shape = base().shape(name);
-    if (shape.size() != 2)
-      malformed(name, "has shape " + shape_text(shape) + ", expected a matrix");
+    Shape shape = matrix_shape(module + (is_packed(group) ? ".weight_packed" : ".weight"));
     if (is_fp4(group.scheme.weight)) shape[1] *= 2;
     return shape;
   }
@@ -110,24 +93,6 @@ class CompressedTensorsSource final : public EngineSource {
                 "puts input channels in another order, which is not read");
     }
     add_linear(module, shape, std::move(parts));
-  }
-
-  void add_cache(const std::string& key_scale) {
-    const std::string attention = key_scale.substr(0, key_scale.rfind('.'));
-    for (const char* suffix : {".k_scale", ".v_scale"}) {
-      const std::string name = attention + suffix;
-      if (!base().contains(name)) {
-        throw Error(ErrorCode::kInputMalformed, path() + ": tensor \"" + name + "\" is not there");
-      }
-      const Shape shape = base().shape(name);
-      const int64_t count = element_count(shape);
-      add_tensor(name, DType::kF32, shape.empty() ? Shape{1} : shape,
-                 bytes_of(scales(name, count)));
-    }
-    const std::string_view text = kCacheText;
-    const auto bytes = std::as_bytes(std::span(text));
-    add_tensor(attention + ".kv_cache_dtype", DType::kU8, {static_cast<int64_t>(text.size())},
-               {bytes.begin(), bytes.end()});
   }
 
   std::vector<float> read_scales(const std::string& module, const CompressedWeight& weight) const {

@@ -1,7 +1,6 @@
 #include "formats/engine_source.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "pare/error.h"
 
@@ -35,7 +34,39 @@ void EngineSource::add_tensor(const std::string& name, DType dtype, Shape shape,
   added_[name] = {dtype, std::move(shape), std::move(bytes)};
 }
 
+void EngineSource::add_cache_scale(const std::string& name, const std::string& stored) {
+  std::vector<float> values = {1};
+  Shape shape = {1};
+  if (!stored.empty()) {
+    if (!base().contains(stored)) {
+      throw Error(ErrorCode::kInputMalformed, path() + ": tensor \"" + stored + "\" is not there");
+    }
+    if (!base().shape(stored).empty()) shape = base().shape(stored);
+    values = scales(stored, element_count(shape));
+    if (stored != name) hide(stored);
+  }
+  const auto bytes = std::as_bytes(std::span<const float>(values));
+  add_tensor(name, DType::kF32, std::move(shape), {bytes.begin(), bytes.end()});
+}
+
+void EngineSource::add_cache(const std::string& attention, const std::string& key_scale,
+                             const std::string& value_scale, std::string_view format) {
+  add_cache_scale(attention + ".k_scale", key_scale);
+  add_cache_scale(attention + ".v_scale", value_scale);
+  const auto bytes = std::as_bytes(std::span(format));
+  add_tensor(attention + ".kv_cache_dtype", DType::kU8, {static_cast<int64_t>(format.size())},
+             {bytes.begin(), bytes.end()});
+}
+
 void EngineSource::hide(const std::string& name) { hidden_[name] = {}; }
+
+void EngineSource::expect_linears(std::string_view mark) const {
+  if (!linears_.empty()) return;
+  throw Error(ErrorCode::kInputMalformed,
+              path() +
+                  ": config.json says that the model is quantized, but no tensor ends with \"" +
+                  std::string(mark) + "\"");
+}
 
 void EngineSource::show_names() {
   std::vector<std::string> shown;
@@ -169,6 +200,17 @@ TensorView EngineSource::part(const std::string& name, DType dtype, const Shape&
                         ", expected " + std::string(dtype_name(dtype)) + " " + shape_text(shape));
   }
   return view;
+}
+
+Shape EngineSource::matrix_shape(const std::string& name) const {
+  if (!base().contains(name)) {
+    throw Error(ErrorCode::kInputMalformed, path() + ": tensor \"" + name + "\" is not there");
+  }
+  Shape shape = base().shape(name);
+  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1) {
+    malformed(name, "has shape " + shape_text(shape) + ", expected a matrix");
+  }
+  return shape;
 }
 
 std::vector<float> EngineSource::scales(const std::string& name, int64_t count) const {

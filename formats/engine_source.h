@@ -9,6 +9,7 @@
 //   };
 #pragma once
 
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -17,6 +18,14 @@
 #include "formats/forwarding_source.h"
 
 namespace pare {
+
+/// The elements of a tensor whose type has the size of Value.
+template <typename Value>
+std::vector<Value> values_of(const TensorView& view) {
+  std::vector<Value> values(view.bytes.size() / sizeof(Value));
+  if (!values.empty()) std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
+  return values;
+}
 
 class EngineSource : public ForwardingSource {
  public:
@@ -44,8 +53,17 @@ class EngineSource : public ForwardingSource {
   /// A tensor that the base has under no name, or differently: bytes of element type kU8 or kF32.
   void add_tensor(const std::string& name, DType dtype, Shape shape, std::vector<std::byte> bytes);
 
+  /// The cache of keys and values of an attention, in `format` as checkpoints name it. Scales come
+  /// from these tensors of the base; 1 where a name is empty.
+  void add_cache(const std::string& attention, const std::string& key_scale,
+                 const std::string& value_scale, std::string_view format);
+
   /// Tensors of the base that nobody needs.
   void hide(const std::string& name);
+
+  /// Throws Error(kInputMalformed) when no linear was added, though the configuration says that
+  /// there are some; `mark` is what their tensors end with.
+  void expect_linears(std::string_view mark) const;
 
   /// REQUIRES: called once, when all have been added.
   void show_names();
@@ -57,6 +75,9 @@ class EngineSource : public ForwardingSource {
 
   /// A tensor of the base with this element type and shape. Throws Error(kInputMalformed).
   TensorView part(const std::string& name, DType dtype, const Shape& shape) const;
+
+  /// A tensor of the base with two dimensions: its shape.
+  Shape matrix_shape(const std::string& name) const;
 
   /// Floating-point scales of the base as FP32, whatever their type; `count` of them.
   std::vector<float> scales(const std::string& name, int64_t count) const;
@@ -73,6 +94,7 @@ class EngineSource : public ForwardingSource {
   };
 
   const Linear* linear(const std::string& name) const;
+  void add_cache_scale(const std::string& name, const std::string& stored);
   void refuse_compressed(const std::string& name) const;
 
   std::map<std::string, Linear> linears_;  ///< By "module.weight".

@@ -3,9 +3,15 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "formats/awq_source.h"
 #include "formats/compressed_tensors_source.h"
 #include "formats/forwarding_source.h"
 #include "formats/fp8_source.h"
+#include "formats/gptq_source.h"
+#include "formats/input_paths.h"
+#include "formats/json_check.h"
+#include "formats/mapped_file.h"
+#include "formats/modelopt_source.h"
 #include "formats/mxfp4_source.h"
 #include "pare/error.h"
 
@@ -58,33 +64,56 @@ class DequantizedConfig final : public ForwardingSource {
   std::string config_json_;
 };
 
+// What stands beside config.json where that says nothing, as Model Optimizer once wrote it.
+Json config_beside(const WeightSource& source) {
+  constexpr size_t kMostBytes = size_t{64} << 20;
+  const std::string path = source.path() + "/hf_quant_config.json";
+  if (!input_file_exists(path)) return nullptr;
+  const std::string text = read_text_file(path, kMostBytes);
+  check_json(text, path);
+  Json json = Json::parse(text);
+  const auto inner = json.find("quantization");
+  if (inner == json.end() || !inner->is_object()) return nullptr;
+  json["quant_method"] = "modelopt";
+  return json;
+}
+
+std::shared_ptr<const WeightSource> decoded(std::unique_ptr<WeightSource> source,
+                                            const Json& config) {
+  const std::string subject = source->path() + ": config.json: " + kKey;
+  const std::string method = shown(config, "quant_method");
+  if (method == "\"fp8\"") {
+    const Fp8Blocks blocks = block_size(*source, config);
+    return make_fp8_source(std::move(source), blocks);
+  }
+  if (method == "\"mxfp4\"") return make_mxfp4_source(std::move(source));
+  if (method == "\"compressed-tensors\"") {
+    CompressedTensorsConfig ours = read_compressed_tensors_config(config, subject);
+    return make_compressed_tensors_source(std::move(source), std::move(ours));
+  }
+  if (method == "\"awq\"") return make_awq_source(std::move(source), config);
+  if (method == "\"gptq\"") return make_gptq_source(std::move(source), config);
+  if (method == "\"modelopt\"" || method == "\"modelopt_fp4\"") {
+    ModeloptConfig ours = read_modelopt_config(config, subject);
+    return make_modelopt_source(std::move(source), std::move(ours));
+  }
+  refuse(*source, std::string("the model is quantized already: ") + kKey + ": quant_method " +
+                      method +
+                      " is not read (\"compressed-tensors\", \"modelopt\", \"awq\", \"gptq\", "
+                      "\"fp8\" in blocks and \"mxfp4\" are); give the original model");
+}
+
 }  // namespace
 
 std::unique_ptr<WeightSource> decode_quantized(std::unique_ptr<WeightSource> source) {
   Json json = Json::parse(source->config_json());
   const auto found = json.find(kKey);
-  if (found == json.end() || found->is_null()) return source;
-  const Json config = *found;
+  const Json config = found == json.end() || found->is_null() ? config_beside(*source) : *found;
+  if (config.is_null()) return source;
   if (!config.is_object()) refuse(*source, std::string(kKey) + " is not an object");
-  const std::string method = shown(config, "quant_method");
-  std::shared_ptr<const WeightSource> decoded;
-  if (method == "\"fp8\"") {
-    const Fp8Blocks blocks = block_size(*source, config);
-    decoded = make_fp8_source(std::move(source), blocks);
-  } else if (method == "\"mxfp4\"") {
-    decoded = make_mxfp4_source(std::move(source));
-  } else if (method == "\"compressed-tensors\"") {
-    const std::string subject = source->path() + ": config.json: " + kKey;
-    CompressedTensorsConfig ours = read_compressed_tensors_config(config, subject);
-    decoded = make_compressed_tensors_source(std::move(source), std::move(ours));
-  } else {
-    refuse(*source, std::string("the model is quantized already: ") + kKey + ": quant_method " +
-                        method +
-                        " is not read (\"compressed-tensors\", \"fp8\" in blocks and \"mxfp4\" "
-                        "are); give the original model");
-  }
+  std::shared_ptr<const WeightSource> shown_source = decoded(std::move(source), config);
   json.erase(kKey);
-  return std::make_unique<DequantizedConfig>(std::move(decoded), json.dump(2));
+  return std::make_unique<DequantizedConfig>(std::move(shown_source), json.dump(2));
 }
 
 }  // namespace pare

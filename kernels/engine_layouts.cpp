@@ -16,6 +16,28 @@ constexpr int64_t kTile = 64;
 
 uint32_t nibble(int8_t code) { return static_cast<uint32_t>(code) & 15U; }
 
+// Bits [32 · word, 32 · word + 32) of a stream of codes, code(i) of `bits` bits being the i-th.
+template <typename CodeOf>
+uint32_t stream_word(int64_t word, int64_t count, int bits, CodeOf code) {
+  const int64_t begin = 32 * word;
+  uint32_t value = 0;
+  for (int64_t i = begin / bits; i < count && i * bits < begin + 32; ++i) {
+    const auto shift = static_cast<int>(i * bits - begin);
+    value |= shift >= 0 ? code(i) << shift : code(i) >> -shift;
+  }
+  return value;
+}
+
+// Code i of a stream of words.
+template <typename WordAt>
+uint32_t stream_code(int64_t i, int bits, WordAt word) {
+  const int64_t begin = i * bits;
+  const auto shift = static_cast<int>(begin % 32);
+  uint32_t value = word(begin / 32) >> shift;
+  if (shift + bits > 32) value |= word(begin / 32 + 1) << (32 - shift);
+  return value & ((1U << bits) - 1U);
+}
+
 // Calls visit(row, column) for all of a matrix, tile by tile.
 template <typename Visit>
 void for_tiles(int64_t rows, int64_t columns, Visit visit) {
@@ -75,74 +97,75 @@ void unpack_bit_stream(std::span<const uint32_t> words, MatrixSize size, int bit
   }
 }
 
-void pack_awq(std::span<const int8_t> codes, MatrixSize size, std::span<uint32_t> words) {
+void pack_awq(std::span<const uint8_t> codes, MatrixSize size, std::span<uint32_t> words) {
   const int64_t row_words = size.rows / kNibbles;
   for_tiles(row_words, size.columns, [&](int64_t word, int64_t column) {
-    const int8_t* from = codes.data() + word * kNibbles * size.columns + column;
+    const uint8_t* from = codes.data() + word * kNibbles * size.columns + column;
     uint32_t value = 0;
     for (size_t j = 0; j < kAwqNibble.size(); ++j) {
-      value |= nibble(from[static_cast<int64_t>(j) * size.columns]) << (4 * kAwqNibble[j]);
+      value |= (from[static_cast<int64_t>(j) * size.columns] & 15U) << (4 * kAwqNibble[j]);
     }
     words[static_cast<size_t>(column * row_words + word)] = value;
   });
 }
 
-void unpack_awq(std::span<const uint32_t> words, MatrixSize size, std::span<int8_t> codes) {
+void unpack_awq(std::span<const uint32_t> words, MatrixSize size, std::span<uint8_t> codes) {
   const int64_t row_words = size.rows / kNibbles;
   for_tiles(row_words, size.columns, [&](int64_t word, int64_t column) {
     const uint32_t value = words[static_cast<size_t>(column * row_words + word)];
-    int8_t* to = codes.data() + word * kNibbles * size.columns + column;
+    uint8_t* to = codes.data() + word * kNibbles * size.columns + column;
     for (size_t j = 0; j < kAwqNibble.size(); ++j) {
       to[static_cast<int64_t>(j) * size.columns] =
-          static_cast<int8_t>((value >> (4 * kAwqNibble[j])) & 15U);
+          static_cast<uint8_t>((value >> (4 * kAwqNibble[j])) & 15U);
     }
   });
 }
 
-void pack_gptq(std::span<const int8_t> codes, MatrixSize size, std::span<uint32_t> words) {
-  const int64_t groups = size.columns / kNibbles;
-  for_tiles(size.rows, groups, [&](int64_t row, int64_t group) {
-    const int8_t* from = codes.data() + row * size.columns + group * kNibbles;
-    uint32_t value = 0;
-    for (int j = 0; j < kNibbles; ++j) value |= nibble(from[j]) << (4 * j);
-    words[static_cast<size_t>(group * size.rows + row)] = value;
+void pack_gptq(std::span<const uint8_t> codes, MatrixSize size, int bits,
+               std::span<uint32_t> words) {
+  for_tiles(size.rows, size.columns * bits / 32, [&](int64_t row, int64_t word) {
+    const uint8_t* from = codes.data() + row * size.columns;
+    words[static_cast<size_t>(word * size.rows + row)] =
+        stream_word(word, size.columns, bits, [&](int64_t i) { return uint32_t{from[i]}; });
   });
 }
 
-void unpack_gptq(std::span<const uint32_t> words, MatrixSize size, std::span<int8_t> codes) {
-  const int64_t groups = size.columns / kNibbles;
-  for_tiles(size.rows, groups, [&](int64_t row, int64_t group) {
-    const uint32_t value = words[static_cast<size_t>(group * size.rows + row)];
-    int8_t* to = codes.data() + row * size.columns + group * kNibbles;
-    for (int j = 0; j < kNibbles; ++j) to[j] = static_cast<int8_t>((value >> (4 * j)) & 15U);
+void unpack_gptq(std::span<const uint32_t> words, MatrixSize size, int bits,
+                 std::span<uint8_t> codes) {
+  for_tiles(size.rows, size.columns, [&](int64_t row, int64_t column) {
+    const uint32_t* column_words = words.data() + row;
+    codes[static_cast<size_t>(row * size.columns + column)] = static_cast<uint8_t>(
+        stream_code(column, bits, [&](int64_t word) { return column_words[word * size.rows]; }));
   });
 }
 
-void pack_gptq_zeros(std::span<const uint8_t> zeros, MatrixSize size, int offset,
+void pack_gptq_zeros(std::span<const uint8_t> zeros, MatrixSize size, int bits, int offset,
                      std::span<uint32_t> words) {
-  const int64_t row_words = size.rows / kNibbles;
+  const int64_t row_words = size.rows * bits / 32;
+  const uint32_t mask = (1U << bits) - 1U;
   for (int64_t group = 0; group < size.columns; ++group) {
+    const auto stored = [&](int64_t row) {
+      return (zeros[static_cast<size_t>(row * size.columns + group)] -
+              static_cast<uint32_t>(offset)) &
+             mask;
+    };
     for (int64_t word = 0; word < row_words; ++word) {
-      uint32_t value = 0;
-      for (int64_t j = 0; j < kNibbles; ++j) {
-        const int zero = zeros[static_cast<size_t>((word * kNibbles + j) * size.columns + group)];
-        value |= (static_cast<uint32_t>(zero - offset) & 15U) << (4 * j);
-      }
-      words[static_cast<size_t>(group * row_words + word)] = value;
+      words[static_cast<size_t>(group * row_words + word)] =
+          stream_word(word, size.rows, bits, stored);
     }
   }
 }
 
-void unpack_gptq_zeros(std::span<const uint32_t> words, MatrixSize size, int offset,
+void unpack_gptq_zeros(std::span<const uint32_t> words, MatrixSize size, int bits, int offset,
                        std::span<uint8_t> zeros) {
-  const int64_t row_words = size.rows / kNibbles;
+  const int64_t row_words = size.rows * bits / 32;
+  const uint32_t mask = (1U << bits) - 1U;
   for (int64_t group = 0; group < size.columns; ++group) {
-    for (int64_t word = 0; word < row_words; ++word) {
-      const uint32_t value = words[static_cast<size_t>(group * row_words + word)];
-      for (int64_t j = 0; j < kNibbles; ++j) {
-        zeros[static_cast<size_t>((word * kNibbles + j) * size.columns + group)] =
-            static_cast<uint8_t>(((value >> (4 * j)) + static_cast<uint32_t>(offset)) & 15U);
-      }
+    const uint32_t* from = words.data() + group * row_words;
+    for (int64_t row = 0; row < size.rows; ++row) {
+      const uint32_t stored = stream_code(row, bits, [&](int64_t word) { return from[word]; });
+      zeros[static_cast<size_t>(row * size.columns + group)] =
+          static_cast<uint8_t>((stored + static_cast<uint32_t>(offset)) & mask);
     }
   }
 }

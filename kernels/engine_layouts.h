@@ -39,21 +39,24 @@ void unpack_bit_stream(std::span<const uint32_t> words, MatrixSize size, int bit
 /// Codes 0 … 15, [out, in], as words [in, out / 8]: the nibbles of a word hold output channels
 /// 0, 2, 4, 6, 1, 3, 5, 7 of eight. REQUIRES: rows % 8 == 0. Zero points are packed as a matrix
 /// [out, groups].
-void pack_awq(std::span<const int8_t> codes, MatrixSize size, std::span<uint32_t> words);
-void unpack_awq(std::span<const uint32_t> words, MatrixSize size, std::span<int8_t> codes);
+void pack_awq(std::span<const uint8_t> codes, MatrixSize size, std::span<uint32_t> words);
+void unpack_awq(std::span<const uint32_t> words, MatrixSize size, std::span<uint8_t> codes);
 
 // -- GPTQ -----------------------------------------------------------------------------------------
 
-/// Codes 0 … 15, [out, in], as words [in / 8, out], eight input channels in a word.
-/// REQUIRES: columns % 8 == 0.
-void pack_gptq(std::span<const int8_t> codes, MatrixSize size, std::span<uint32_t> words);
-void unpack_gptq(std::span<const uint32_t> words, MatrixSize size, std::span<int8_t> codes);
+/// Codes 0 … 2^bits − 1, [out, in], as words [in · bits / 32, out]: the codes of an output channel
+/// are a stream of bits that runs down a column. REQUIRES: columns · bits % 32 == 0, 1 ≤ bits ≤ 8.
+void pack_gptq(std::span<const uint8_t> codes, MatrixSize size, int bits,
+               std::span<uint32_t> words);
+void unpack_gptq(std::span<const uint32_t> words, MatrixSize size, int bits,
+                 std::span<uint8_t> codes);
 
-/// Zero points 0 … 15, [out, groups], as words [groups, out / 8]: each less `offset` modulo 16,
-/// which is 1 in files of version 1 and 0 in version 2. REQUIRES: rows % 8 == 0.
-void pack_gptq_zeros(std::span<const uint8_t> zeros, MatrixSize size, int offset,
+/// Zero points 0 … 2^bits − 1, [out, groups], as words [groups, out · bits / 32], each row a
+/// stream: each less `offset` modulo 2^bits, which is 1 in files of version 1 and 0 in version 2.
+/// REQUIRES: rows · bits % 32 == 0.
+void pack_gptq_zeros(std::span<const uint8_t> zeros, MatrixSize size, int bits, int offset,
                      std::span<uint32_t> words);
-void unpack_gptq_zeros(std::span<const uint32_t> words, MatrixSize size, int offset,
+void unpack_gptq_zeros(std::span<const uint32_t> words, MatrixSize size, int bits, int offset,
                        std::span<uint8_t> zeros);
 
 // -- Model Optimizer, TensorRT-LLM ----------------------------------------------------------------

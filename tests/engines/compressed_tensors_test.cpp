@@ -1,17 +1,9 @@
 // Exports as compressed-tensors: read back by pare, and by a reader that shares no code with it.
 #include <array>
-#include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <nlohmann/json.hpp>
-#include <sstream>
 
-#include "engines/engine_export.h"
 #include "formats/weight_source.h"
-#include "kernels/codec.h"
-#include "pare/engines.h"
-#include "pare/evaluate.h"
-#include "tests/pipeline/pipeline_fixture.h"
+#include "tests/engines/engine_fixture.h"
 
 namespace pare::testing {
 namespace {
@@ -19,12 +11,7 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-struct Scheme {
-  const char* qformat;
-  bool asym = false;
-  bool dynamic = false;
-  const char* sparsity = "none";
-};
+constexpr const char* kForm = "compressed-tensors";
 
 constexpr std::array<Scheme, 16> kSchemes = {{{"fp8"},
                                               {"fp8_pc_pt"},
@@ -43,105 +30,36 @@ constexpr std::array<Scheme, 16> kSchemes = {{{"fp8"},
                                               {"int4_awq", true, false, "magnitude"},
                                               {"fp8", false, false, "wanda"}}};
 
-/// A Python with numpy; empty when there is none.
-std::string find_python() {
-  for (const char* python : {PARE_PYTHON, "/usr/bin/python3", "python3"}) {
-    const std::string probe = std::string("'") + python + "' -c 'import numpy' 2>/dev/null";
-    if (*python != '\0' && std::system(probe.c_str()) == 0) return python;
-  }
-  return "";
-}
-
-class CompressedTensors : public PipelineTest {
+class CompressedTensors : public EngineTest {
  protected:
-  CompressedTensors() {
-    ModelShape shape;
-    shape.hidden = 64;
-    shape.feed_forward = 96;
-    write(shape);
-  }
-
-  std::string checkpoint(const Scheme& scheme) {
-    QuantizeOptions options = job("q.h5", scheme.qformat, scheme.sparsity);
-    options.symmetric = !scheme.asym;
-    options.dynamic_activations = scheme.dynamic;
-    options.force = true;
-    return quantize(options, {}).output;
-  }
-
-  ExportReport exported(const std::string& checkpoint, const std::string& name = "out") const {
-    ExportOptions options;
-    options.checkpoint = checkpoint;
-    options.format = "compressed-tensors";
-    options.output = path(name);
-    options.force = true;
-    options.threads = 2;
-    return export_to(options, {});
-  }
-
-  static json config_of(const std::string& folder) {
-    return json::parse(read_file(folder + "/config.json"));
+  using EngineTest::exported;
+  ExportReport exported(const std::string& checkpoint) const {
+    return EngineTest::exported(checkpoint, kForm);
   }
 };
 
 TEST_F(CompressedTensors, IsTheSameModel) {
   for (const Scheme& scheme : kSchemes) {
-    SCOPED_TRACE(std::string(scheme.qformat) + (scheme.asym ? " asym " : " ") + scheme.sparsity);
+    SCOPED_TRACE(scheme.text());
     const std::string source = checkpoint(scheme);
     const ExportReport report = exported(source);
     EXPECT_EQ(report.quantized_linears, 14);
-    EvaluateOptions options;
-    options.baseline = source;
-    options.candidates = {report.output};
-    options.text = path("calib.ids");
-    options.ctx = length_;
-    const EvaluateReport found = evaluate(options, {});
     // 1 / (1 / s) need not be s: the factor that NVFP4's scales share may differ in its last bit.
     const double most = std::strncmp(scheme.qformat, "nvfp4", 5) == 0 ? 1e-5 : 0;
-    EXPECT_LE(found.candidates[0].perplexities.at("perplexity").divergence.kl_max, most);
+    EXPECT_LE(divergence(source, report.output), most);
   }
 }
 
 TEST_F(CompressedTensors, AnotherReaderFindsTheSameWeights) {
-  const std::string python = find_python();
-  if (python.empty()) GTEST_SKIP() << "no python3 here can import numpy";
+  if (find_python().empty()) GTEST_SKIP() << "no python3 here can import numpy";
   for (const Scheme& scheme : kSchemes) {
-    SCOPED_TRACE(std::string(scheme.qformat) + (scheme.asym ? " asym " : " ") + scheme.sparsity);
-    const std::string source_path = checkpoint(scheme);
-    const ExportReport report = exported(source_path);
-    std::filesystem::create_directories(path("read"));
-    const Finished reader =
-        run_program(python, {PARE_SOURCE_DIR "/tests/engines/compressed_tensors_reader.py",
-                             report.output, path("read")});
-    ASSERT_EQ(reader.status, 0) << reader.err;
-    const auto source = open_weight_source(source_path);
-    std::istringstream lines(reader.out);
-    std::string module;
-    int64_t rows = 0;
-    int64_t columns = 0;
-    int count = 0;
-    while (lines >> module >> rows >> columns) {
-      const CompressedWeight weight = source->compressed(module + ".weight");
-      ASSERT_EQ(weight.out_features, rows);
-      ASSERT_EQ(weight.in_features, columns);
-      std::vector<float> expected(static_cast<size_t>(rows * columns));
-      dequantize_rows(weight, 0, rows, expected);
-      const std::string bytes = read_file(path("read/" + module + ".f32"));
-      ASSERT_EQ(bytes.size(), expected.size() * sizeof(float));
-      std::vector<float> found(expected.size());
-      std::memcpy(found.data(), bytes.data(), bytes.size());
-      const bool divides = weight.format == WeightFormat::kNvfp4;  // by the shared factor
-      for (size_t i = 0; i < found.size(); ++i) {
-        if (divides) {
-          ASSERT_NEAR(found[i], expected[i], std::abs(expected[i]) * 0x1p-22F)
-              << module << " " << i;
-        } else {
-          ASSERT_EQ(found[i], expected[i]) << module << " " << i;
-        }
-      }
-      ++count;
-    }
-    EXPECT_EQ(count, report.quantized_linears);
+    SCOPED_TRACE(scheme.text());
+    const std::string source = checkpoint(scheme);
+    const ExportReport report = exported(source);
+    const bool divides = std::strncmp(scheme.qformat, "nvfp4", 5) == 0;  // by the shared factor
+    expect_values(
+        read_in_python("hf_folder_reader.py", report.output, path("read")), source,
+        [](CompressedWeight weight) { return weight; }, divides ? 0x1p-22F : 0);
   }
 }
 
@@ -190,30 +108,29 @@ TEST_F(CompressedTensors, SeveralSchemesNameTheirLinears) {
 TEST_F(CompressedTensors, CarriesTheCacheOfKeysAndValues) {
   QuantizeOptions options = job("cache.h5", "fp8");
   options.kv_cache = "fp8";
-  options.kv_scales = "tensor";
-  const std::string source = quantize(options, {}).output;
-  const ExportReport report = exported(source);
-  const json quantization = config_of(report.output).at("quantization_config");
-  EXPECT_EQ(quantization.at("kv_cache_scheme").at("num_bits"), 8);
-  const auto found = open_weight_source(report.output);
-  const auto expected = open_weight_source(source);
-  for (const char* name : {"model.layers.0.self_attn.k_scale", "model.layers.1.self_attn.v_scale",
-                           "model.layers.0.self_attn.kv_cache_dtype"}) {
-    const TensorView a = found->dense(name);
-    const TensorView b = expected->dense(name);
-    EXPECT_EQ(a.shape, b.shape) << name;
-    EXPECT_TRUE(std::equal(a.bytes.begin(), a.bytes.end(), b.bytes.begin(), b.bytes.end()));
+  options.force = true;
+  for (const char* scales : {"tensor", "head"}) {
+    options.kv_scales = scales;
+    const std::string source = quantize(options, {}).output;
+    const ExportReport report = exported(source);
+    const json quantization = config_of(report.output).at("quantization_config");
+    const json& cache = quantization.at("kv_cache_scheme");
+    EXPECT_EQ(cache.at("num_bits"), 8);
+    EXPECT_EQ(cache.at("strategy"), std::string(scales) == "head" ? "attn_head" : "tensor");
+    const auto found = open_weight_source(report.output);
+    const auto expected = open_weight_source(source);
+    for (const char* name : {"model.layers.0.self_attn.k_scale", "model.layers.1.self_attn.v_scale",
+                             "model.layers.0.self_attn.kv_cache_dtype"}) {
+      const TensorView a = found->dense(name);
+      const TensorView b = expected->dense(name);
+      EXPECT_EQ(a.shape, b.shape) << name;
+      EXPECT_TRUE(std::equal(a.bytes.begin(), a.bytes.end(), b.bytes.begin(), b.bytes.end()));
+    }
   }
   options.kv_cache = "int8";
-  options.force = true;
-  quantize(options, {});
-  try {
-    exported(source);
-    ADD_FAILURE() << "an INT8 cache has no place";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInputMalformed);
-    EXPECT_THAT(error.what(), HasSubstr("INT8"));
-  }
+  const Failure failure = export_failure(quantize(options, {}).output, kForm);
+  EXPECT_EQ(failure.code, ErrorCode::kInputMalformed);
+  EXPECT_THAT(failure.message, HasSubstr("INT8"));
 }
 
 TEST_F(CompressedTensors, ShardsAndThreadsChangeNothing) {

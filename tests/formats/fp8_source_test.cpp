@@ -259,7 +259,10 @@ TEST_F(Fp8SourceTest, OtherQuantizationsAreRefusedByName) {
   const auto with = [](const std::string& config) {
     return "{\"quantization_config\": " + config + "}";
   };
-  expect_refused({"gptq", "give the original"}, with(R"({"quant_method": "gptq", "bits": 4})"));
+  expect_refused({"bitsandbytes", "give the original"},
+                 with(R"({"quant_method": "bitsandbytes", "bits": 4})"));
+  expect_refused({"no tensor ends with", ".qweight"},
+                 with(R"({"quant_method": "gptq", "bits": 4})"));
   expect_refused({"config_groups is missing"}, with(R"({"quant_method": "compressed-tensors"})"));
   expect_refused({"quant_method missing"}, with(R"({"load_in_8bit": true})"));
   expect_refused({"weight_block_size missing"}, with(R"({"quant_method": "fp8"})"));

@@ -24,6 +24,12 @@ Words bit_stream(const Codes& row, int bits) {
   return words;
 }
 
+Bytes counting_up(int count) {
+  Bytes codes(static_cast<size_t>(count));
+  std::iota(codes.begin(), codes.end(), uint8_t{0});
+  return codes;
+}
+
 Codes counting(int first, int count) {
   Codes codes(static_cast<size_t>(count));
   std::iota(codes.begin(), codes.end(), static_cast<int8_t>(first));
@@ -41,21 +47,30 @@ TEST(EngineLayouts, BitStreamsOfCompressedTensors) {
 
 TEST(EngineLayouts, AwqOrdersNibbles) {
   Words words(1);
-  pack_awq(counting(0, 8), {8, 1}, words);
+  pack_awq(counting_up(8), {8, 1}, words);
   EXPECT_EQ(words, (Words{0x75316420}));
-  pack_awq(Codes(8, 8), {8, 1}, words);
+  pack_awq(Bytes(8, 8), {8, 1}, words);
   EXPECT_EQ(words, (Words{0x88888888}));
 }
 
 TEST(EngineLayouts, GptqPacksInputChannels) {
   Words words(1);
-  pack_gptq(counting(0, 8), {1, 8}, words);
+  pack_gptq(counting_up(8), {1, 8}, 4, words);
   EXPECT_EQ(words, (Words{0x76543210}));
   const Bytes symmetric(8, 8);
-  pack_gptq_zeros(symmetric, {8, 1}, 1, words);
+  pack_gptq_zeros(symmetric, {8, 1}, 4, 1, words);
   EXPECT_EQ(words, (Words{0x77777777}));
-  pack_gptq_zeros(symmetric, {8, 1}, 0, words);
+  pack_gptq_zeros(symmetric, {8, 1}, 4, 0, words);
   EXPECT_EQ(words, (Words{0x88888888}));
+  pack_gptq_zeros(Bytes(4, 128), {4, 1}, 8, 1, words);
+  EXPECT_EQ(words, (Words{0x7F7F7F7F}));
+  // 32 codes of three bits fill three words: code 10 has its low two bits in the first.
+  Bytes three(32, 0);
+  three[10] = 7;
+  three[21] = 5;
+  Words triple(3);
+  pack_gptq(three, {1, 32}, 3, triple);
+  EXPECT_EQ(triple, (Words{0xC0000000, 0x80000001, 0x00000002}));
 }
 
 TEST(EngineLayouts, ModelOptPairsRows) {
@@ -76,7 +91,7 @@ TEST(EngineLayouts, GgmlNibblesAreHalvesOfABlock) {
 // Where element (row, column) of AWQ and GPTQ lies, in the words of their definitions.
 TEST(EngineLayouts, PlacesOfOneElement) {
   const MatrixSize size{24, 16};
-  Codes codes(static_cast<size_t>(size.count()), 0);
+  Bytes codes(static_cast<size_t>(size.count()), 0);
   codes[13 * 16 + 5] = 9;  // output channel 13, input channel 5
   Words awq(codes.size() / 8);
   pack_awq(codes, size, awq);
@@ -84,7 +99,7 @@ TEST(EngineLayouts, PlacesOfOneElement) {
   EXPECT_EQ(awq[5 * 3 + 1], 9U << (4 * 6));
   EXPECT_EQ(std::accumulate(awq.begin(), awq.end(), uint64_t{0}), uint64_t{9} << 24);
   Words gptq(codes.size() / 8);
-  pack_gptq(codes, size, gptq);
+  pack_gptq(codes, size, 4, gptq);
   EXPECT_EQ(gptq[0 * 24 + 13], 9U << (4 * 5));
   EXPECT_EQ(std::accumulate(gptq.begin(), gptq.end(), uint64_t{0}), uint64_t{9} << 20);
 }
@@ -117,31 +132,36 @@ TEST(EngineLayouts, UnpackingGivesTheCodesBack) {
       unpack_bit_stream(words, odd, bits, back);
       ASSERT_EQ(back, codes) << bits;
     }
-    const auto unsigned_codes = random_codes<int8_t>(size.count(), 0, 15);
-    const size_t words = unsigned_codes.size() / 8;
-    Codes back(unsigned_codes.size());
-    unpack_awq(words_of([&](const Codes& in, Words& out) { pack_awq(in, size, out); },
-                        unsigned_codes, words),
-               size, back);
-    EXPECT_EQ(back, unsigned_codes);
-    unpack_gptq(words_of([&](const Codes& in, Words& out) { pack_gptq(in, size, out); },
-                         unsigned_codes, words),
-                size, back);
-    EXPECT_EQ(back, unsigned_codes);
+    const auto unsigned_codes = random_codes<uint8_t>(size.count(), 0, 15);
+    Bytes unsigned_back(unsigned_codes.size());
+    unpack_awq(words_of([&](const Bytes& in, Words& out) { pack_awq(in, size, out); },
+                        unsigned_codes, unsigned_codes.size() / 8),
+               size, unsigned_back);
+    EXPECT_EQ(unsigned_back, unsigned_codes);
+    for (const int bits : {2, 3, 4, 8}) {
+      const MatrixSize whole{64, size.columns / 32 * 32 + 32};
+      const auto drawn = random_codes<uint8_t>(whole.count(), 0, (1 << bits) - 1);
+      const size_t words = drawn.size() * static_cast<size_t>(bits) / 32;
+      Bytes back(drawn.size());
+      unpack_gptq(words_of([&](const Bytes& in, Words& out) { pack_gptq(in, whole, bits, out); },
+                           drawn, words),
+                  whole, bits, back);
+      EXPECT_EQ(back, drawn) << bits;
+      for (const int offset : {0, 1}) {
+        unpack_gptq_zeros(
+            words_of(
+                [&](const Bytes& in, Words& out) { pack_gptq_zeros(in, whole, bits, offset, out); },
+                drawn, words),
+            whole, bits, offset, back);
+        EXPECT_EQ(back, drawn) << bits;
+      }
+    }
     const auto signed_codes = random_codes<int8_t>(size.count(), -8, 7);
     Bytes bytes(signed_codes.size() / 2);
+    Codes back(signed_codes.size());
     pack_row_pairs(signed_codes, size, bytes);
     unpack_row_pairs(bytes, size, back);
     EXPECT_EQ(back, signed_codes);
-    const auto zeros = random_codes<uint8_t>(size.count(), 0, 15);
-    for (const int offset : {0, 1}) {
-      Bytes zeros_back(zeros.size());
-      unpack_gptq_zeros(
-          words_of([&](const Bytes& in, Words& out) { pack_gptq_zeros(in, size, offset, out); },
-                   zeros, words),
-          size, offset, zeros_back);
-      EXPECT_EQ(zeros_back, zeros);
-    }
   }
   const auto block = random_codes<int8_t>(32, 0, 15);
   Bytes bytes(16);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Reads a folder of compressed-tensors by its definition alone, and writes what each linear is worth.
+"""Reads a quantized Hugging Face folder by the definition of its form alone (compressed-tensors,
+AutoAWQ's gemm, GPTQ 1 and 2, Model Optimizer), and writes what each linear is worth.
 
-    compressed_tensors_reader.py FOLDER OUT_DIR          needs numpy
+    hf_folder_reader.py FOLDER OUT_DIR          needs numpy
 
 OUT_DIR/MODULE.f32 holds the dequantized weight, float32, row-major. Prints "MODULE ROWS COLUMNS".
 """
@@ -84,7 +85,7 @@ def nibbles(packed):
     return np.where(both & 8, -E2M1[both & 7], E2M1[both & 7]).astype(np.float32)
 
 
-def dequantize(folder, module):
+def compressed_tensors(folder, module):
     group = folder.group_of(module)
     weights = group["weights"]
     scale = folder.array(module + ".weight_scale")
@@ -119,12 +120,80 @@ def dequantize(folder, module):
     return steps.astype(np.float32) * spread(scale)
 
 
+def low_first(words, order=range(8)):
+    """Nibbles of words: [..., n] becomes [..., 8 n]; `order` says which nibble holds element j."""
+    words = words.astype(np.uint32)
+    parts = [(words >> np.uint32(4 * nibble)) & np.uint32(15) for nibble in order]
+    return np.stack(parts, axis=-1).reshape(*words.shape[:-1], -1).astype(np.int32)
+
+
+def awq(folder, module):
+    assert folder.config["bits"] == 4 and folder.config["version"] == "gemm"
+    order = [0, 4, 1, 5, 2, 6, 3, 7]
+    codes = low_first(folder.array(module + ".qweight"), order)  # [in, out]
+    zeros = low_first(folder.array(module + ".qzeros"), order)  # [groups, out]
+    scales = folder.array(module + ".scales").astype(np.float32)
+    size = folder.config["group_size"]
+    size = codes.shape[0] if size == -1 else size
+    assert scales.shape == (codes.shape[0] // size, codes.shape[1])
+    steps = codes - np.repeat(zeros, size, axis=0)
+    return (steps.astype(np.float32) * np.repeat(scales, size, axis=0)).T
+
+
+def gptq(folder, module):
+    bits = folder.config["bits"]
+    words = np.ascontiguousarray(folder.array(module + ".qweight").T)  # [out, in * bits / 32]
+    middle = 1 << (bits - 1)
+    codes = unpack(words, words.shape[1] * 32 // bits, bits) + middle  # [out, in]
+    stored = folder.array(module + ".qzeros")
+    zeros = unpack(np.ascontiguousarray(stored), codes.shape[0], bits) + middle  # [groups, out]
+    if folder.config["checkpoint_format"] == "gptq":
+        zeros = zeros + 1
+    scales = folder.array(module + ".scales").astype(np.float32)
+    group = folder.array(module + ".g_idx")
+    assert not folder.config["desc_act"] and (np.diff(group) >= 0).all()
+    if folder.config["sym"]:
+        assert (zeros == middle).all()
+    return (codes - zeros.T[:, group]).astype(np.float32) * scales.T[:, group]
+
+
+def modelopt(folder, module):
+    config = folder.config
+    algo = config["quant_algo"]
+    if algo == "MIXED_PRECISION":
+        algo = config["quantized_layers"][module]["quant_algo"]
+    weight = folder.array(module + ".weight")
+    scale = folder.array(module + ".weight_scale").astype(np.float32)
+    if algo.startswith("W4A") and "NVFP4" not in algo:
+        low, high = weight & 15, weight >> 4
+        codes = np.stack([low, high], axis=1).reshape(-1, weight.shape[1]).astype(np.int32)
+        codes = np.where(codes > 7, codes - 16, codes)
+        return codes.astype(np.float32) * np.repeat(scale, weight.shape[1] // scale.shape[1], axis=1)
+    if "NVFP4" in algo:
+        scale = np.repeat(scale * folder.array(module + ".weight_scale_2"), 16, axis=1)
+        return nibbles(weight) * scale
+    if algo == "FP8":
+        assert scale.shape == ()
+        return weight.astype(np.float32) * scale
+    assert algo in ("FP8_PER_CHANNEL_PER_TOKEN", "W8A16", "W8A8_SQ_PER_CHANNEL"), algo
+    return weight.astype(np.float32) * scale[:, None]
+
+
+READERS = {
+    "compressed-tensors": (".weight_scale", compressed_tensors),
+    "awq": (".qweight", awq),
+    "gptq": (".qweight", gptq),
+    "modelopt": (".weight_scale", modelopt),
+}
+
+
 def main():
     folder = Folder(sys.argv[1])
+    mark, dequantize = READERS[folder.config["quant_method"]]
     for name in sorted(folder.tensors):
-        if name.endswith(".weight_scale"):
-            module = name[: -len(".weight_scale")]
-            weight = dequantize(folder, module)
+        if name.endswith(mark):
+            module = name[: -len(mark)]
+            weight = np.ascontiguousarray(dequantize(folder, module))
             weight.astype("<f4").tofile(os.path.join(sys.argv[2], module + ".f32"))
             print(module, *weight.shape)
 
