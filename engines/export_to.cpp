@@ -62,6 +62,24 @@ void compare(const EngineExport& form, const WeightSource& made, const WeightSou
   meter.check_cancelled();
 }
 
+// What an engine would refuse does not get its name.
+void check(const std::string& place, const std::string& output, ExportReport& report,
+           ProgressMeter& meter) {
+  const CheckReport found = check_folder({.folder = place});
+  if (!found.refusals.empty()) {
+    const CheckFinding& first = found.refusals.front();
+    throw Error(ErrorCode::kInputMalformed,
+                output + ": engines would refuse it: " + first.subject + " " + first.message +
+                    (found.refusals.size() == 1
+                         ? ""
+                         : ", and " + std::to_string(found.refusals.size() - 1) + " more"));
+  }
+  for (const CheckFinding& remark : found.remarks) {
+    report.warnings.push_back(remark.subject + ": " + remark.message);
+    meter.warn(report.warnings.back());
+  }
+}
+
 nlohmann::ordered_json files_json(const ExportReport& report) {
   auto files = nlohmann::ordered_json::array();
   for (const ExportedFile& file : report.files) {
@@ -126,6 +144,7 @@ ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks)
   }
   meter.phase("check", options.output);
   compare(made, *open_weight_source(place), *model.source, pool, meter);
+  check(place, options.output, report, meter);
   for (const std::string& name : names) {
     const std::string path = place + "/" + name;
     report.files.push_back(

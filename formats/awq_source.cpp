@@ -54,8 +54,11 @@ class AwqSource final : public EngineSource {
  private:
   void add(const std::string& module) {
     const Shape packed = matrix_shape(module + std::string(kCodes));
-    add_linear(module, {packed[1] * kNibbles, packed[0]},
-               {module + std::string(kCodes), module + ".qzeros", module + ".scales"});
+    std::vector<std::string> parts = {module + std::string(kCodes)};
+    for (const char* suffix : {".qzeros", ".scales"}) {
+      if (base().contains(module + suffix)) parts.push_back(module + suffix);
+    }
+    add_linear(module, {packed[1] * kNibbles, packed[0]}, std::move(parts));
   }
 };
 

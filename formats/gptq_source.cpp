@@ -52,8 +52,10 @@ class GptqSource final : public EngineSource {
  private:
   void add(const std::string& module) {
     const Shape packed = matrix_shape(module + std::string(kCodes));
-    std::vector<std::string> parts = {module + std::string(kCodes), module + ".qzeros",
-                                      module + ".scales"};
+    std::vector<std::string> parts = {module + std::string(kCodes)};
+    for (const char* suffix : {".qzeros", ".scales"}) {
+      if (base().contains(module + suffix)) parts.push_back(module + suffix);
+    }
     int64_t in = packed[0] * kWordBits / bits_;
     if (const std::string order = module + ".g_idx"; base().contains(order)) {
       in = element_count(base().shape(order));

@@ -248,4 +248,8 @@ std::unique_ptr<WeightSource> open_hf_folder(const std::string& path) {
   return decode_quantized(std::make_unique<HfFolder>(path));
 }
 
+std::unique_ptr<WeightSource> open_stored_folder(const std::string& path) {
+  return std::make_unique<HfFolder>(path);
+}
+
 }  // namespace pare

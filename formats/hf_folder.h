@@ -19,4 +19,7 @@ namespace pare {
 /// are of a kind that is not read: pickled, or quantized in another way than the two above.
 std::unique_ptr<WeightSource> open_hf_folder(const std::string& path);
 
+/// The same with all tensors as they are stored, whatever config.json says about them.
+std::unique_ptr<WeightSource> open_stored_folder(const std::string& path);
+
 }  // namespace pare

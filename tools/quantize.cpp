@@ -16,6 +16,7 @@
 #include "pare/mixed_precision.h"
 #include "pare/version.h"
 #include "tools/arguments.h"
+#include "tools/check_command.h"
 #include "tools/export_command.h"
 #include "tools/main_guard.h"
 #include "tools/progress_view.h"
@@ -87,6 +88,10 @@ int run(std::vector<std::string> arguments) {
   if (!arguments.empty() && arguments.front() == "export") {
     arguments.erase(arguments.begin());
     return run_export(std::move(arguments));
+  }
+  if (!arguments.empty() && arguments.front() == "check") {
+    arguments.erase(arguments.begin());
+    return run_check(std::move(arguments));
   }
   Command command;
   CLI::App app("Compresses a trained language model after training.");

@@ -44,15 +44,42 @@ struct ExportReport {
   std::vector<std::string> warnings;  ///< What the form cannot say as the checkpoint does.
 };
 
+/// One thing that check_folder() found, about a tensor, a module or a file.
+struct CheckFinding {
+  std::string subject;
+  std::string message;
+};
+
+struct CheckOptions {
+  std::string folder;
+  int64_t tp_size = 1;  ///< Tensor parallelism that the engine will be started with.
+};
+
+struct CheckReport {
+  std::string folder;
+  std::string format;
+  int64_t quantized_linears = 0;
+  std::vector<CheckFinding> refusals;  ///< The engine fails, or runs another model.
+  std::vector<CheckFinding> remarks;   ///< It works, but not as one may think.
+};
+
 /// Name and one line about each form.
 PARE_EXPORT std::vector<std::pair<std::string, std::string>> export_formats();
 
-/// Writes a folder, reads it back and compares every linear with the checkpoint before it gets its
-/// name. Throws pare::Error: kUsage for a form that is not known, kInputMalformed for a model that
-/// the form cannot hold, naming the tensor, kWriteFailed.
+/// Writes a folder, reads it back, compares every linear with the checkpoint and checks it as
+/// check_folder() does before it gets its name; remarks become warnings. Throws pare::Error: kUsage
+/// for a form that is not known, kInputMalformed for a model that the form cannot hold, naming the
+/// tensor, kWriteFailed.
 PARE_EXPORT ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks);
 
 /// Schema "pare.export/1".
 PARE_EXPORT std::string to_json(const ExportReport& report);
+
+/// Reads a folder as an engine would and says what it would refuse. Throws Error(kInputMissing)
+/// when there is nothing to check; what is wrong with it is in the report.
+PARE_EXPORT CheckReport check_folder(const CheckOptions& options);
+
+/// Schema "pare.check/1".
+PARE_EXPORT std::string to_json(const CheckReport& report);
 
 }  // namespace pare

@@ -7,6 +7,7 @@
 #include "kernels/codec.h"
 #include "pare/engines.h"
 #include "pare/evaluate.h"
+#include "tests/engines/engine_fixture.h"
 #include "tests/pipeline/architecture_fixture.h"
 
 namespace pare::testing {
@@ -34,7 +35,7 @@ TEST_F(DenseExport, WeightsAloneAreTheSameModel) {
       options.force = true;
       const QuantizeReport made = quantize(options, {});
       const ExportReport report = exported(made.output);
-      EXPECT_TRUE(report.warnings.empty());
+      EXPECT_TRUE(form_warnings(report).empty());
       const auto source = open_weight_source(made.output);
       bool scaled = false;
       for (const std::string& weight : source->names()) {
@@ -54,7 +55,7 @@ TEST_F(DenseExport, SaysThatInputsAreNotRounded) {
   options.kv_cache = "fp8";
   const QuantizeReport made = quantize(options, {});
   const ExportReport report = exported(made.output);
-  EXPECT_EQ(report.warnings.size(), 2U);
+  EXPECT_EQ(form_warnings(report).size(), 2U);
   const auto source = open_weight_source(made.output);
   const auto found = open_weight_source(report.output);
   EXPECT_EQ(found->config_json().find("quantization_config"), std::string::npos);

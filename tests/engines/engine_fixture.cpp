@@ -74,6 +74,17 @@ void expect_values(const std::map<std::string, std::vector<float>>& found,
   EXPECT_GT(count, 0U);
 }
 
+std::vector<std::string> form_warnings(const ExportReport& report) {
+  std::vector<std::string> warnings;
+  for (const std::string& warning : report.warnings) {
+    const bool is_of_model = warning.find("has no tokenizer") != std::string::npos ||
+                             warning.starts_with("kernels:") ||
+                             warning.find("vLLM and SGLang read FP8") != std::string::npos;
+    if (!is_of_model) warnings.push_back(warning);
+  }
+  return warnings;
+}
+
 EngineTest::EngineTest() {
   ModelShape shape;
   shape.hidden = 64;

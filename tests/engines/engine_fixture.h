@@ -40,6 +40,10 @@ void expect_values(const std::map<std::string, std::vector<float>>& found,
                    const std::function<CompressedWeight(CompressedWeight)>& expected_of,
                    float relative = 0);
 
+/// Warnings about the form itself: not that these small models have no tokenizer, nor that they fit
+/// no fast kernel.
+std::vector<std::string> form_warnings(const ExportReport& report);
+
 class EngineTest : public PipelineTest {
  protected:
   EngineTest();

@@ -1,0 +1,73 @@
+#include <nlohmann/json.hpp>
+
+#include "engines/engine_check.h"
+#include "engines/folder_check.h"
+#include "formats/input_paths.h"
+#include "formats/mapped_file.h"
+#include "pare/engines.h"
+#include "pare/error.h"
+
+namespace pare {
+namespace {
+
+nlohmann::ordered_json findings_json(const std::vector<CheckFinding>& findings) {
+  auto list = nlohmann::ordered_json::array();
+  for (const CheckFinding& finding : findings) {
+    list.push_back({{"subject", finding.subject}, {"message", finding.message}});
+  }
+  return list;
+}
+
+std::vector<CheckFinding> published(std::vector<EngineFinding> findings) {
+  std::vector<CheckFinding> result;
+  for (EngineFinding& finding : findings) {
+    result.push_back({std::move(finding.subject), std::move(finding.message)});
+  }
+  return result;
+}
+
+// What a folder says it is.
+std::string form_of(const std::string& folder) {
+  constexpr size_t kMostBytes = size_t{64} << 20;
+  const std::string config = folder + "/config.json";
+  if (!input_file_exists(config)) {
+    throw Error(ErrorCode::kInputMissing,
+                folder + ": config.json is not there; check takes a folder that an engine loads");
+  }
+  const auto json = nlohmann::json::parse(read_text_file(config, kMostBytes), nullptr, false);
+  if (!json.is_object()) return "dense";
+  const auto quantization = json.find("quantization_config");
+  if (quantization == json.end() || !quantization->is_object()) return "dense";
+  return quantization->value("quant_method", "dense");
+}
+
+}  // namespace
+
+CheckReport check_folder(const CheckOptions& options) {
+  if (options.tp_size < 1) throw Error(ErrorCode::kUsage, "tp_size must be at least 1");
+  if (input_kind(options.folder) == PathKind::kNothing) {
+    throw Error(ErrorCode::kInputMissing, options.folder + ": there is no such file or folder");
+  }
+  CheckReport report;
+  report.folder = options.folder;
+  const EngineCheckOptions check{.tp_size = options.tp_size};
+  EngineFindings findings;
+  report.format = form_of(options.folder);
+  check_hf_folder(options.folder, check, findings);
+  report.quantized_linears = findings.quantized_linears;
+  report.refusals = published(std::move(findings.refusals));
+  report.remarks = published(std::move(findings.remarks));
+  return report;
+}
+
+std::string to_json(const CheckReport& report) {
+  const nlohmann::ordered_json json = {{"schema", "pare.check/1"},
+                                       {"folder", report.folder},
+                                       {"format", report.format},
+                                       {"quantized_linears", report.quantized_linears},
+                                       {"refusals", findings_json(report.refusals)},
+                                       {"remarks", findings_json(report.remarks)}};
+  return json.dump(2);
+}
+
+}  // namespace pare

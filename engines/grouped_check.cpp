@@ -1,0 +1,79 @@
+// What readers of AutoAWQ's and GPTQ's forms refuse.
+#include <algorithm>
+
+#include "engines/folder_check.h"
+#include "formats/config_fields.h"
+#include "formats/file_pattern.h"
+
+namespace pare {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kMark = ".qweight";
+
+void check_multiples(const FolderContents& folder, int64_t in_multiple, const char* form,
+                     EngineFindings& findings) {
+  constexpr int64_t kOutMultiple = 32;
+  for (const SurveyedLinear& linear : folder.quantized) {
+    if (linear.shape[0] % kOutMultiple == 0 && linear.shape[1] % in_multiple == 0) continue;
+    findings.refuse(linear.module, "has shape " + shape_text(linear.shape) + "; kernels of " +
+                                       form + " need a multiple of 32 outputs" +
+                                       (in_multiple > 1 ? " and inputs" : ""));
+  }
+}
+
+// Groups that the configuration names are those of the tensors.
+void check_group_size(const FolderContents& folder, EngineFindings& findings) {
+  const Json size = folder.quantization.value("group_size", Json(-1));
+  for (const SurveyedLinear& linear : folder.quantized) {
+    const int64_t found = linear.scheme.group_size;
+    const bool fits = found > 0 ? size == found : size == -1 || size == linear.shape[1];
+    if (fits) continue;
+    const std::string text = found > 0 ? std::to_string(found) : "all inputs";
+    findings.refuse(linear.module,
+                    "has groups of " + text + ", and quantization_config says " + size.dump());
+    return;  // The others will be alike.
+  }
+}
+
+}  // namespace
+
+void check_awq(const FolderContents& folder, EngineFindings& findings) {
+  const ConfigFields fields("config.json: quantization_config");
+  const auto left_alone = fields.texts(folder.quantization, "modules_to_not_convert");
+  check_modules(
+      folder, kMark,
+      [&](const std::string& module) {
+        if (module == "lm_head") return false;
+        return std::none_of(left_alone.begin(), left_alone.end(), [&](const std::string& text) {
+          return module.find(text) != std::string::npos;
+        });
+      },
+      findings);
+  check_multiples(folder, 1, "AWQ", findings);
+  check_group_size(folder, findings);
+}
+
+void check_gptq(const FolderContents& folder, EngineFindings& findings) {
+  const Json dynamic = folder.quantization.value("dynamic", Json());
+  check_modules(
+      folder, kMark,
+      [&](const std::string& module) {
+        if (module == "lm_head") return false;
+        if (!dynamic.is_object()) return true;
+        for (const auto& [key, value] : dynamic.items()) {
+          const bool excludes = key.starts_with("-:");
+          if (excludes && pattern_matches(key.substr(2), module, "config.json: dynamic"))
+            return false;
+        }
+        return true;
+      },
+      findings);
+  constexpr int64_t kInMultiple = 32;
+  check_multiples(folder, kInMultiple, "GPTQ", findings);
+  if (folder.quantization.value("desc_act", Json(false)) != true)
+    check_group_size(folder, findings);
+}
+
+}  // namespace pare
