@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "calib/builtin_text.h"
 #include "core/sha256.h"
 #include "core/text.h"
 #include "pare/error.h"
@@ -27,6 +28,10 @@ void fail_input(const std::string& path, const std::string& what) {
 }
 
 InputText::InputText(const std::string& path) {
+  if (path == kBuiltinText) {
+    read_ = builtin_calibration_text();
+    return;
+  }
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
   if (std::filesystem::is_directory(status)) {

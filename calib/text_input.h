@@ -24,7 +24,8 @@ namespace pare {
 /// Throws Error(kInputMalformed) "path: what".
 [[noreturn]] void fail_input(const std::string& path, const std::string& what);
 
-/// The bytes of a file: mapped, or read where that cannot be done (pipes, /proc).
+/// The bytes of a file: mapped, or read where that cannot be done (pipes, /proc); or the text that
+/// pare brings (calib/builtin_text.h).
 class InputText {
  public:
   /// Throws Error(kInputMissing) when it cannot be read, Error(kInputMalformed) when it is empty.

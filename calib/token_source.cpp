@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "calib/builtin_text.h"
 #include "calib/text_input.h"
 #include "core/sha256.h"
 #include "core/text.h"
@@ -22,6 +23,7 @@ enum class Kind { kText, kJsonLines, kIds };
 
 // By the ending of the name, in upper or lower case.
 Kind kind_of(const std::string& path) {
+  if (path == kBuiltinText) return Kind::kJsonLines;
   const std::string ending = lower_ascii(std::filesystem::path(path).extension().string());
   if (ending == ".jsonl") return Kind::kJsonLines;
   if (ending == ".json" || ending == ".ids" || ending == ".tokens") return Kind::kIds;
@@ -187,6 +189,7 @@ TokenWindows make_windows(const TokenDocuments& documents, int64_t count, int64_
   TokenWindows windows;
   windows.length = length;
   windows.count = count > 0 ? count : available / length;
+  if (path == kBuiltinText) windows.count = std::min(windows.count, available / length);
   if (windows.count == 0 || windows.count > available / length) {
     fail_input(path, "holds " + std::to_string(available) + " tokens; " +
                          std::to_string(std::max<int64_t>(count, 1)) + " windows of " +

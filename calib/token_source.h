@@ -42,7 +42,8 @@ struct ReadOptions {
 };
 
 /// Reads documents in the file's order, or shuffled by `seed` when it is not 0, until they hold
-/// `needed_tokens` (0: all of them). A plain text file is one document, tokenized in one call.
+/// `needed_tokens` (0: all of them). The path "builtin" is the text that pare brings
+/// (calib/builtin_text.h). A plain text file is one document, tokenized in one call.
 /// Token ids are taken as they are. Throws Error(kInputMissing) or Error(kInputMalformed) naming
 /// the file and line; what is no text at all (empty, compressed, NUL bytes, not UTF-8) and JSON
 /// lines under another ending are malformed.
@@ -84,7 +85,7 @@ struct TokenWindows {
 
 /// Documents one after another, cut into windows of `length`: exactly `count` of them, or as many
 /// as there are when `count` is 0 (the tail is dropped). Throws Error(kInputMalformed) with both
-/// numbers when there are too few tokens.
+/// numbers when there are too few tokens; of the text that pare brings, `count` at most.
 TokenWindows make_windows(const TokenDocuments& documents, int64_t count, int64_t length,
                           const std::string& path);
 

@@ -29,27 +29,32 @@ std::vector<std::vector<std::byte>> awq_bytes(const GroupedCodes& grouped) {
   return {to_bytes<uint32_t>(words), to_bytes<uint32_t>(zeros), f16_bytes(grouped.scales)};
 }
 
-}  // namespace
-
-EngineExport export_awq(const ModelFiles& model, const EngineOptions& options) {
+GroupedForm awq_form() {
   GroupedForm form;
   form.name = "AWQ";
   form.out_multiple = kOutputs;
   form.tensors = awq_tensors;
   form.bytes = awq_bytes;
-  EngineExport made;
-  const GroupedModel found = export_grouped(model, form, options, made);
+  return form;
+}
+
+}  // namespace
+
+void require_awq(const LinearSurvey& survey, const EngineOptions& /*options*/) {
+  require_grouped(survey, awq_form());
+}
+
+EngineExport export_awq(const ModelFiles& model, const LinearSurvey& survey,
+                        const EngineOptions& options) {
   using Json = nlohmann::ordered_json;
-  Json json = Json::parse(model.source->config_json());
+  const GroupedModel found = grouped_model(survey);
   Json left_alone = nullptr;
   if (!found.left_alone.empty()) left_alone = found.left_alone;
-  json["quantization_config"] = {{"quant_method", "awq"},
-                                 {"bits", found.bits},
-                                 {"group_size", found.group_size > 0 ? found.group_size : -1},
-                                 {"zero_point", true},
-                                 {"version", "gemm"},
-                                 {"modules_to_not_convert", left_alone}};
-  made.files = model.source->text_files();
+  Json json = Json::parse(model.source->config_json());
+  json["quantization_config"] = {
+      {"quant_method", "awq"}, {"bits", found.bits}, {"group_size", found.group_size},
+      {"zero_point", true},    {"version", "gemm"},  {"modules_to_not_convert", left_alone}};
+  EngineExport made = export_grouped(model, survey, awq_form(), options);
   made.files["config.json"] = json.dump(2) + "\n";
   return made;
 }

@@ -139,7 +139,8 @@ TensorPiece linear_piece(const std::shared_ptr<const WeightSource>& source,
 
 class Exporter {
  public:
-  explicit Exporter(const ModelFiles& model) : model_(model), source_(model.source) {}
+  Exporter(const ModelFiles& model, const LinearSurvey& survey)
+      : survey_(survey), source_(model.source) {}
 
   EngineExport make(const EngineOptions& options) {
     group_linears();
@@ -165,16 +166,14 @@ class Exporter {
  private:
   // From the schemes of all linears groups, and what is left alone.
   void group_linears() {
-    LinearSurvey survey = survey_linears(model_);
     std::map<LinearScheme, std::vector<std::string>> modules;
     std::vector<LinearScheme> order;
-    for (SurveyedLinear& linear : survey.quantized) {
-      refuse_input_scales(model_, linear, "compressed-tensors");
+    for (const SurveyedLinear& linear : survey_.quantized) {
       if (!modules.contains(linear.scheme)) order.push_back(linear.scheme);
       modules[linear.scheme].push_back(linear.module);
-      linears_[linear.weight_name()] = std::move(linear);
+      linears_[linear.weight_name()] = linear;
     }
-    config_.ignore = std::move(survey.left_alone);
+    config_.ignore = survey_.left_alone;
     for (const LinearScheme& scheme : order) {
       CompressedTensorsGroup group;
       group.scheme = scheme;
@@ -185,28 +184,12 @@ class Exporter {
   }
 
   void add_cache(const std::string& name) {
-    const auto refuse = [&](const std::string& what) {
-      throw Error(ErrorCode::kInputMalformed,
-                  source_->file_of(name) + ": tensor \"" + name + "\": " + what);
-    };
-    if (name.ends_with(".k_bias") || name.ends_with(".v_bias")) {
-      refuse("compressed-tensors has no offsets for keys and values; quantize without --kv-affine");
-    }
-    if (!name.ends_with(".kv_cache_dtype")) {
-      if (source_->shape(name).size() == 3) config_.kv_cache_per_head = true;
-      pieces_.push_back(copy_piece(source_, name));
-      return;
-    }
-    const TensorView text = source_->dense(name);
-    constexpr std::string_view kFp8 = "float8_e4m3fn";
-    if (text.bytes.size() != kFp8.size() ||
-        std::memcmp(text.bytes.data(), kFp8.data(), kFp8.size()) != 0) {
-      refuse("a cache in INT8 has no place in compressed-tensors; use --kv-cache fp8");
-    }
     config_.kv_cache_fp8 = true;
+    config_.kv_cache_per_head = survey_.cache.per_head;
+    if (!name.ends_with(".kv_cache_dtype")) pieces_.push_back(copy_piece(source_, name));
   }
 
-  const ModelFiles& model_;
+  const LinearSurvey& survey_;
   std::shared_ptr<const WeightSource> source_;
   CompressedTensorsConfig config_;
   std::map<std::string, SurveyedLinear> linears_;  // by "module.weight"
@@ -216,8 +199,16 @@ class Exporter {
 
 }  // namespace
 
-EngineExport export_compressed_tensors(const ModelFiles& model, const EngineOptions& options) {
-  return Exporter(model).make(options);
+void require_compressed_tensors(const LinearSurvey& survey, const EngineOptions& /*options*/) {
+  for (const SurveyedLinear& linear : survey.quantized) {
+    refuse_input_scales(linear, "compressed-tensors");
+  }
+  refuse_cache(survey.cache, "compressed-tensors", /*holds_int8=*/false);
+}
+
+EngineExport export_compressed_tensors(const ModelFiles& model, const LinearSurvey& survey,
+                                       const EngineOptions& options) {
+  return Exporter(model, survey).make(options);
 }
 
 }  // namespace pare

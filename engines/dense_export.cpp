@@ -65,30 +65,22 @@ std::vector<uint16_t> dense_values(const CompressedWeight& weight) {
   return values;
 }
 
-EngineExport export_dense(const ModelFiles& model, const EngineOptions& options) {
+void require_dense(const LinearSurvey& /*survey*/, const EngineOptions& /*options*/) {}
+
+EngineExport export_dense(const ModelFiles& model, const LinearSurvey& survey,
+                          const EngineOptions& options) {
   const WeightSource& source = *model.source;
   const std::set<std::string> turned = transposed_weights(model.graph);
   EngineExport result;
   std::vector<TensorPiece> pieces;
-  bool rounds_inputs = false;
-  bool has_cache = false;
   for (const std::string& name : source.names()) {
     if (source.is_compressed(name)) {
-      rounds_inputs =
-          rounds_inputs || source.compressed(name).activation != ActivationFormat::kBf16;
       pieces.push_back(dense_piece(model.source, name, turned.contains(name)));
-    } else if (is_cache_tensor(source, name)) {
-      has_cache = true;
-    } else {
+    } else if (!is_cache_tensor(source, name)) {
       pieces.push_back(copy_piece(model.source, name));
     }
   }
-  if (rounds_inputs) {
-    result.warnings.emplace_back(kInputsNotRounded);
-  }
-  if (has_cache) {
-    result.warnings.emplace_back(kCacheLeftOut);
-  }
+  result.warnings = lost_warnings(survey);
   result.files = source.text_files();
   result.files["config.json"] = source.config_json() + "\n";
   set_shards(result, std::move(pieces), options);

@@ -98,6 +98,20 @@ std::vector<int8_t> dense_codes(const CompressedWeight& weight) {
   return codes;
 }
 
+std::vector<std::string> lost_warnings(const LinearSurvey& survey) {
+  std::vector<std::string> warnings;
+  if (std::any_of(survey.quantized.begin(), survey.quantized.end(),
+                  [](const SurveyedLinear& linear) {
+                    return linear.scheme.activation != ActivationFormat::kBf16;
+                  })) {
+    warnings.emplace_back("inputs of linears are not rounded by who reads this form");
+  }
+  if (survey.cache.format != CacheFormat::kNone) {
+    warnings.emplace_back("the scales of the cache of keys and values are left out");
+  }
+  return warnings;
+}
+
 std::vector<std::string> linear_modules(const ModelGraph& graph) {
   std::vector<std::string> names;
   for_each_block(graph, [&](const BlockGraph& block) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "engines/linear_survey.h"
 #include "formats/safetensors_pieces.h"
 #include "model/model_files.h"
 
@@ -64,31 +65,43 @@ std::vector<std::byte> to_bytes(std::span<const Value> values) {
 /// The linears of a model by name, "model.layers.0.mlp.up_proj" and "lm_head", in its order.
 std::vector<std::string> linear_modules(const ModelGraph& graph);
 
-/// As compressed-tensors (vLLM, SGLang). Throws Error(kInputMalformed), naming the linear, for what
-/// the form cannot hold: scales of the input that nothing absorbed, offsets of a cache.
-EngineExport export_compressed_tensors(const ModelFiles& model, const EngineOptions& options);
+// -- Forms ----------------------------------------------------------------------------------------
+//
+// require_…() throws Error(kInputMalformed), naming the linear, for what the form cannot hold as
+// far as a survey shows it, so that it can be asked before a checkpoint is made; export_…() throws
+// what else there is. REQUIRES: require_…() has been called.
+
+/// compressed-tensors (vLLM, SGLang).
+void require_compressed_tensors(const LinearSurvey& survey, const EngineOptions& options);
+EngineExport export_compressed_tensors(const ModelFiles& model, const LinearSurvey& survey,
+                                       const EngineOptions& options);
 
 /// Plain safetensors: every weight dequantized, scales of its input multiplied in, in BF16. 2:4 is
 /// a dense matrix with zeros.
-EngineExport export_dense(const ModelFiles& model, const EngineOptions& options);
+void require_dense(const LinearSurvey& survey, const EngineOptions& options);
+EngineExport export_dense(const ModelFiles& model, const LinearSurvey& survey,
+                          const EngineOptions& options);
 
-/// As AutoAWQ's "gemm". INT4, one group size; scales go to F16. Throws as above, and where linears
-/// are of several kinds.
-EngineExport export_awq(const ModelFiles& model, const EngineOptions& options);
+/// AutoAWQ's "gemm": INT4, one group size; scales go to F16.
+void require_awq(const LinearSurvey& survey, const EngineOptions& options);
+EngineExport export_awq(const ModelFiles& model, const LinearSurvey& survey,
+                        const EngineOptions& options);
 
-/// As GPTQ, versions 1 and 2: INT4, or INT8 weights alone. Throws as export_awq(), and for version
-/// 1 where a zero point is 0.
-EngineExport export_gptq(const ModelFiles& model, const EngineOptions& options);
-EngineExport export_gptq_v2(const ModelFiles& model, const EngineOptions& options);
+/// GPTQ, versions 1 and 2: INT4, or INT8 weights alone. Version 1 has no zero point 0.
+void require_gptq(const LinearSurvey& survey, const EngineOptions& options);
+EngineExport export_gptq(const ModelFiles& model, const LinearSurvey& survey,
+                         const EngineOptions& options);
+void require_gptq_v2(const LinearSurvey& survey, const EngineOptions& options);
+EngineExport export_gptq_v2(const ModelFiles& model, const LinearSurvey& survey,
+                            const EngineOptions& options);
 
-/// As NVIDIA Model Optimizer's unified Hugging Face checkpoints (TensorRT-LLM, vLLM, SGLang).
-EngineExport export_modelopt(const ModelFiles& model, const EngineOptions& options);
+/// NVIDIA Model Optimizer's unified Hugging Face checkpoints (TensorRT-LLM, vLLM, SGLang).
+void require_modelopt(const LinearSurvey& survey, const EngineOptions& options);
+EngineExport export_modelopt(const ModelFiles& model, const LinearSurvey& survey,
+                             const EngineOptions& options);
 
-/// Warnings that several forms have.
-inline constexpr const char* kInputsNotRounded =
-    "inputs of linears are not rounded by who reads this form";
-inline constexpr const char* kCacheLeftOut =
-    "the scales of the cache of keys and values are left out";
+/// What is lost where a form keeps neither how inputs are rounded nor a cache: a warning for each.
+std::vector<std::string> lost_warnings(const LinearSurvey& survey);
 
 /// What the weights of a linear are worth, [out, in], rounded to BF16.
 std::vector<uint16_t> dense_values(const CompressedWeight& weight);

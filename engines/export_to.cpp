@@ -8,6 +8,7 @@
 #include "core/sha256.h"
 #include "core/thread_pool.h"
 #include "engines/engine_export.h"
+#include "formats/beside_source.h"
 #include "formats/export_manifest.h"
 #include "formats/input_paths.h"
 #include "formats/mapped_file.h"
@@ -22,17 +23,44 @@ namespace {
 struct Form {
   const char* name;
   const char* remark;
-  EngineExport (*make)(const ModelFiles& model, const EngineOptions& options);
+  FormTraits traits;
+  void (*require)(const LinearSurvey& survey, const EngineOptions& options);
+  EngineExport (*make)(const ModelFiles& model, const LinearSurvey& survey,
+                       const EngineOptions& options);
 };
 
 constexpr std::array<Form, 6> kForms = {
-    {{"compressed-tensors", "vLLM, SGLang: FP8, INT8, INT4, FP4, and an FP8 cache",
+    {{"compressed-tensors",
+      "vLLM, SGLang: FP8, INT8, INT4, FP4, and an FP8 cache",
+      {false, true},
+      require_compressed_tensors,
       export_compressed_tensors},
-     {"modelopt", "TensorRT-LLM, vLLM, SGLang: FP8, NVFP4, and a cache", export_modelopt},
-     {"awq", "vLLM, SGLang: INT4 as AutoAWQ's \"gemm\"", export_awq},
-     {"gptq", "vLLM, SGLang: INT4 and INT8 weights, version 1", export_gptq},
-     {"gptq-v2", "the same, version 2, which has all zero points", export_gptq_v2},
-     {"dense", "any engine: weights dequantized to BF16", export_dense}}};
+     {"modelopt",
+      "TensorRT-LLM, vLLM, SGLang: FP8, NVFP4, and a cache",
+      {true, false},
+      require_modelopt,
+      export_modelopt},
+     {"awq", "vLLM, SGLang: INT4 as AutoAWQ's \"gemm\"", {false, true}, require_awq, export_awq},
+     {"gptq",
+      "vLLM, SGLang: INT4 and INT8 weights, version 1",
+      {false, true},
+      require_gptq,
+      export_gptq},
+     {"gptq-v2",
+      "the same, version 2, which has all zero points",
+      {false, true},
+      require_gptq_v2,
+      export_gptq_v2},
+     {"dense",
+      "any engine: weights dequantized to BF16",
+      {true, true},
+      require_dense,
+      export_dense}}};
+
+EngineOptions engine_options(const ExportOptions& options) {
+  if (options.shard_bytes < 1) throw Error(ErrorCode::kUsage, "shard_bytes must be at least 1");
+  return {.shard_bytes = options.shard_bytes};
+}
 
 const Form& find_form(const std::string& name) {
   std::string known;
@@ -80,6 +108,15 @@ void check(const std::string& place, const std::string& output, ExportReport& re
   }
 }
 
+// Engines take an adapter as a folder of its own.
+void refuse_adapter(const WeightSource& source, const std::string& name) {
+  if (!name.ends_with(kLoraASuffix)) return;
+  throw Error(ErrorCode::kInputMalformed,
+              source.file_of(name) + ": tensor \"" + name +
+                  "\" is of an adapter beside the weights, which engines load from a folder of its "
+                  "own: quantize with --lora-mode merge");
+}
+
 nlohmann::ordered_json files_json(const ExportReport& report) {
   auto files = nlohmann::ordered_json::array();
   for (const ExportedFile& file : report.files) {
@@ -114,10 +151,24 @@ std::vector<std::pair<std::string, std::string>> export_formats() {
   return formats;
 }
 
+FormTraits form_traits(const std::string& format) { return find_form(format).traits; }
+
+void check_export(const QuantizeOptions& job, const ExportOptions& options) {
+  const Form& form = find_form(options.format);
+  const EngineOptions engine = engine_options(options);
+  check_output_place(options.output, /*folder=*/true, options.force);
+  if (!job.lora.empty() && job.lora_mode == "beside") {
+    throw Error(ErrorCode::kUsage,
+                "lora_mode beside keeps the adapter's factors in the checkpoint; engines load an "
+                "adapter from a folder of its own: use merge");
+  }
+  form.require(survey_job(job), engine);
+}
+
 ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks) {
   const auto start = std::chrono::steady_clock::now();
   const Form& form = find_form(options.format);
-  if (options.shard_bytes < 1) throw Error(ErrorCode::kUsage, "shard_bytes must be at least 1");
+  const EngineOptions engine = engine_options(options);
   ProgressMeter meter(callbacks, 0);
   ThreadPool pool(static_cast<size_t>(options.threads));
   const ModelFiles model = open_model_files(options.checkpoint);
@@ -126,9 +177,12 @@ ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks)
   report.output = options.output;
   for (const std::string& name : model.source->names()) {
     report.quantized_linears += model.source->is_compressed(name) ? 1 : 0;
+    refuse_adapter(*model.source, name);
   }
   meter.phase("read", options.checkpoint);
-  EngineExport made = form.make(model, {.shard_bytes = options.shard_bytes});
+  const LinearSurvey survey = survey_linears(model);
+  form.require(survey, engine);
+  EngineExport made = form.make(model, survey, engine);
   report.source_sha256 = model.source->sha256();
   report.warnings = made.warnings;
   for (const std::string& warning : made.warnings) meter.warn(warning);

@@ -57,8 +57,7 @@ Json exclusions(const std::vector<std::string>& modules) {
   return dynamic;
 }
 
-EngineExport export_gptq_version(const ModelFiles& model, const EngineOptions& options,
-                                 bool version_1) {
+GroupedForm gptq_form(bool version_1) {
   GroupedForm form;
   form.name = "GPTQ";
   form.eight_bits = true;
@@ -66,17 +65,15 @@ EngineExport export_gptq_version(const ModelFiles& model, const EngineOptions& o
   form.in_multiple = kMultiple;
   form.tensors = gptq_tensors;
   form.bytes = version_1 ? gptq_bytes<1> : gptq_bytes<0>;
-  EngineExport made;
-  const GroupedModel found = export_grouped(model, form, options, made);
-  if (version_1 && found.has_zero) {
-    throw Error(ErrorCode::kInputMalformed,
-                model.source->path() +
-                    ": a linear has the zero point 0; version 1 of GPTQ, which stores zero points "
-                    "less one, cannot hold it. Use --export gptq-v2");
-  }
+  return form;
+}
+
+EngineExport export_version(const ModelFiles& model, const LinearSurvey& survey,
+                            const EngineOptions& options, bool version_1) {
+  const GroupedModel found = grouped_model(survey);
   Json config = {{"quant_method", "gptq"},
                  {"bits", found.bits},
-                 {"group_size", found.group_size > 0 ? found.group_size : -1},
+                 {"group_size", found.group_size},
                  {"desc_act", false},
                  {"sym", found.symmetric},
                  {"lm_head", false},
@@ -89,7 +86,7 @@ EngineExport export_gptq_version(const ModelFiles& model, const EngineOptions& o
   if (!found.left_alone.empty()) config["dynamic"] = exclusions(found.left_alone);
   Json json = Json::parse(model.source->config_json());
   json["quantization_config"] = config;
-  made.files = model.source->text_files();
+  EngineExport made = export_grouped(model, survey, gptq_form(version_1), options);
   made.files["config.json"] = json.dump(2) + "\n";
   made.files["quantize_config.json"] = config.dump(2) + "\n";  // where older readers look
   return made;
@@ -97,12 +94,27 @@ EngineExport export_gptq_version(const ModelFiles& model, const EngineOptions& o
 
 }  // namespace
 
-EngineExport export_gptq(const ModelFiles& model, const EngineOptions& options) {
-  return export_gptq_version(model, options, true);
+void require_gptq(const LinearSurvey& survey, const EngineOptions& /*options*/) {
+  require_grouped(survey, gptq_form(true));
+  if (survey.has_zero) {
+    throw Error(ErrorCode::kInputMalformed,
+                "a linear has the zero point 0; version 1 of GPTQ, which stores zero points less "
+                "one, cannot hold it. Use --export gptq-v2");
+  }
 }
 
-EngineExport export_gptq_v2(const ModelFiles& model, const EngineOptions& options) {
-  return export_gptq_version(model, options, false);
+EngineExport export_gptq(const ModelFiles& model, const LinearSurvey& survey,
+                         const EngineOptions& options) {
+  return export_version(model, survey, options, true);
+}
+
+void require_gptq_v2(const LinearSurvey& survey, const EngineOptions& /*options*/) {
+  require_grouped(survey, gptq_form(false));
+}
+
+EngineExport export_gptq_v2(const ModelFiles& model, const LinearSurvey& survey,
+                            const EngineOptions& options) {
+  return export_version(model, survey, options, false);
 }
 
 }  // namespace pare

@@ -1,7 +1,7 @@
 #include "engines/grouped_export.h"
 
 #include <algorithm>
-#include <cmath>
+#include <array>
 #include <cstdio>
 #include <map>
 
@@ -14,17 +14,6 @@ namespace {
 CompressedWeight with_f16_scales(CompressedWeight weight) {
   for (float& scale : weight.scale) scale = f16_to_f32(f32_to_f16(scale));
   return weight;
-}
-
-// How far a scale moves when it is rounded to F16, relative to itself.
-double f16_change(const CompressedWeight& weight) {
-  double most = 0;
-  for (const float scale : weight.scale) {
-    const double stored = static_cast<double>(f16_to_f32(f32_to_f16(scale)));
-    most =
-        std::max(most, std::abs(stored - static_cast<double>(scale)) / static_cast<double>(scale));
-  }
-  return most;
 }
 
 TensorPiece grouped_piece(const std::shared_ptr<const WeightSource>& source,
@@ -40,10 +29,10 @@ TensorPiece grouped_piece(const std::shared_ptr<const WeightSource>& source,
   return piece;
 }
 
-void check_linear(const ModelFiles& model, const GroupedForm& form, const SurveyedLinear& linear,
+void check_linear(const GroupedForm& form, const SurveyedLinear& linear,
                   const SurveyedLinear& first) {
   const LinearScheme& scheme = linear.scheme;
-  const auto refuse = [&](const std::string& what) { refuse_linear(model, linear, what); };
+  const auto refuse = [&](const std::string& what) { refuse_linear(linear, what); };
   const bool fits = scheme.weight == WeightFormat::kInt4 ||
                     (form.eight_bits && scheme.weight == WeightFormat::kInt8 &&
                      scheme.activation == ActivationFormat::kBf16);
@@ -58,7 +47,7 @@ void check_linear(const ModelFiles& model, const GroupedForm& form, const Survey
            scheme_text(first.scheme) + "; " + form.name +
            " has one kind for all. Use --export compressed-tensors");
   }
-  refuse_input_scales(model, linear, form.name);
+  refuse_input_scales(linear, form.name);
   const int64_t out = linear.shape[0];
   const int64_t in = linear.shape[1];
   if (out % form.out_multiple != 0 || in % form.in_multiple != 0) {
@@ -84,42 +73,40 @@ int64_t group_count(const SurveyedLinear& linear) {
   return linear.scheme.group_size > 0 ? linear.shape[1] / linear.scheme.group_size : 1;
 }
 
-GroupedModel export_grouped(const ModelFiles& model, const GroupedForm& form,
-                            const EngineOptions& options, EngineExport& made) {
-  double change = 0;
-  bool beyond_f16 = false;
-  GroupedModel result;
-  LinearSurvey survey = survey_linears(model, [&](const CompressedWeight& weight) {
-    change = std::max(change, f16_change(weight));
-    for (const float scale : weight.scale) {
-      const float stored = f16_to_f32(f32_to_f16(scale));
-      beyond_f16 = beyond_f16 || !std::isfinite(stored) || !(stored > 0);
-    }
-    const auto& zeros = weight.zero_point;
-    result.has_zero = result.has_zero || std::find(zeros.begin(), zeros.end(), 0) != zeros.end();
-  });
+void require_grouped(const LinearSurvey& survey, const GroupedForm& form) {
+  const std::string name = form.name;
   if (survey.quantized.empty()) {
-    throw Error(ErrorCode::kInputMalformed, model.source->path() + ": has no quantized linears; " +
-                                                form.name + " has no place for another model");
-  }
-  const SurveyedLinear& first = survey.quantized.front();
-  result.bits = first.scheme.weight == WeightFormat::kInt8 ? 8 : 4;
-  result.group_size = first.scheme.group_size;
-  std::map<std::string, const SurveyedLinear*> linears;
-  bool rounds_inputs = false;
-  for (const SurveyedLinear& linear : survey.quantized) {
-    check_linear(model, form, linear, first);
-    result.symmetric = result.symmetric && linear.scheme.symmetric;
-    rounds_inputs = rounds_inputs || linear.scheme.activation != ActivationFormat::kBf16;
-    linears[linear.weight_name()] = &linear;
-  }
-  if (beyond_f16) {
     throw Error(ErrorCode::kInputMalformed,
-                model.source->path() +
-                    ": a scale of its linears is not in the range of F16, in "
-                    "which " +
-                    form.name + " stores them");
+                "the model has no quantized linears; " + name + " has no place for another one");
   }
+  for (const SurveyedLinear& linear : survey.quantized) {
+    check_linear(form, linear, survey.quantized.front());
+  }
+  if (survey.beyond_f16) {
+    throw Error(ErrorCode::kInputMalformed,
+                "a scale of a linear is not in the range of F16, in "
+                "which " +
+                    name + " stores them");
+  }
+}
+
+GroupedModel grouped_model(const LinearSurvey& survey) {
+  GroupedModel result;
+  const LinearScheme& scheme = survey.quantized.front().scheme;
+  result.bits = scheme.weight == WeightFormat::kInt8 ? 8 : 4;
+  if (scheme.group_size > 0) result.group_size = scheme.group_size;
+  for (const SurveyedLinear& linear : survey.quantized) {
+    result.symmetric = result.symmetric && linear.scheme.symmetric;
+  }
+  result.left_alone = survey.left_alone;
+  result.left_alone.pop_back();  // the head
+  return result;
+}
+
+EngineExport export_grouped(const ModelFiles& model, const LinearSurvey& survey,
+                            const GroupedForm& form, const EngineOptions& options) {
+  std::map<std::string, const SurveyedLinear*> linears;
+  for (const SurveyedLinear& linear : survey.quantized) linears[linear.weight_name()] = &linear;
   std::vector<TensorPiece> pieces;
   for (const std::string& name : model.source->names()) {
     if (const auto linear = linears.find(name); linear != linears.end()) {
@@ -130,11 +117,12 @@ GroupedModel export_grouped(const ModelFiles& model, const GroupedForm& form,
       pieces.push_back(copy_piece(model.source, name));
     }
   }
+  EngineExport made;
   set_shards(made, std::move(pieces), options);
-  if (rounds_inputs) made.warnings.emplace_back(kInputsNotRounded);
-  if (!survey.cache.empty()) made.warnings.emplace_back(kCacheLeftOut);
+  made.files = model.source->text_files();
+  made.warnings = lost_warnings(survey);
   std::array<char, 16> text{};
-  std::snprintf(text.data(), text.size(), "%.2g %%", 100 * change);
+  std::snprintf(text.data(), text.size(), "%.2g %%", 100 * survey.f16_change);
   made.warnings.emplace_back("scales are stored in F16: the largest change of one is " +
                              std::string(text.data()));
   made.is_same = [](const WeightSource& found, const std::string& name,
@@ -144,9 +132,7 @@ GroupedModel export_grouped(const ModelFiles& model, const GroupedForm& form,
     return is_same_weight(found, name,
                           grouped_weight(grouped_codes(stored, dense_codes(stored)), name));
   };
-  survey.left_alone.pop_back();  // the head
-  result.left_alone = std::move(survey.left_alone);
-  return result;
+  return made;
 }
 
 }  // namespace pare

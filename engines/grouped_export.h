@@ -21,20 +21,26 @@ struct GroupedForm {
   std::vector<std::vector<std::byte>> (*bytes)(const GroupedCodes& grouped) = nullptr;
 };
 
+/// What they have in common, for the configuration.
 struct GroupedModel {
   int bits = 4;
-  int64_t group_size = 0;               ///< kPerChannel, or the group's.
+  int64_t group_size = -1;              ///< −1: all inputs of an output.
   bool symmetric = true;                ///< Every linear is.
-  bool has_zero = false;                ///< A zero point is 0.
   std::vector<std::string> left_alone;  ///< Without the head.
 };
 
-/// Fills `made` but for the configuration. Throws Error(kInputMalformed), naming the linear, where
-/// linears are of several kinds, do not fit the form, or have a scale beyond what F16 holds.
-GroupedModel export_grouped(const ModelFiles& model, const GroupedForm& form,
-                            const EngineOptions& options, EngineExport& made);
+/// Throws Error(kInputMalformed), naming the linear, where linears are of several kinds, do not fit
+/// the form, or have a scale beyond what F16 holds.
+void require_grouped(const LinearSurvey& survey, const GroupedForm& form);
 
-/// As I32, F16.
+/// REQUIRES: require_grouped().
+GroupedModel grouped_model(const LinearSurvey& survey);
+
+/// All but the configuration.
+EngineExport export_grouped(const ModelFiles& model, const LinearSurvey& survey,
+                            const GroupedForm& form, const EngineOptions& options);
+
+/// Rounded to F16.
 std::vector<std::byte> f16_bytes(const std::vector<float>& values);
 
 /// Number of groups of a linear.

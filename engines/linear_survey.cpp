@@ -1,7 +1,13 @@
 #include "engines/linear_survey.h"
 
+#include <algorithm>
+#include <cmath>
+
+#include "core/dtype.h"
 #include "engines/engine_export.h"
+#include "model/block_parameters.h"
 #include "pare/error.h"
+#include "pipeline/job_plan.h"
 
 namespace pare {
 namespace {
@@ -46,10 +52,26 @@ const char* input_text(ActivationFormat format) {
   return "";
 }
 
+// The head stays as it is, and is a linear for the reader, also where it is the embedding.
+std::string head_module(const ModelGraph& graph) {
+  const std::string& matrix = graph.head.matrix;
+  return matrix == graph.embedding.tokens ? "lm_head" : matrix.substr(0, matrix.rfind('.'));
+}
+
+void look_at_numbers(const CompressedWeight& weight, LinearSurvey& survey) {
+  for (const float scale : weight.scale) {
+    const float stored = f16_to_f32(f32_to_f16(scale));
+    survey.beyond_f16 = survey.beyond_f16 || !std::isfinite(stored) || !(stored > 0);
+    survey.f16_change = std::max(survey.f16_change, static_cast<double>(std::abs(stored - scale)) /
+                                                        static_cast<double>(scale));
+  }
+  const auto& zeros = weight.zero_point;
+  survey.has_zero = survey.has_zero || std::find(zeros.begin(), zeros.end(), 0) != zeros.end();
+}
+
 }  // namespace
 
-LinearSurvey survey_linears(const ModelFiles& model,
-                            const std::function<void(const CompressedWeight&)>& visit) {
+LinearSurvey survey_linears(const ModelFiles& model) {
   LinearSurvey survey;
   const WeightSource& source = *model.source;
   for (const std::string& module : linear_modules(model.graph)) {
@@ -60,9 +82,9 @@ LinearSurvey survey_linears(const ModelFiles& model,
       continue;
     }
     const CompressedWeight weight = source.compressed(name);
-    if (visit) visit(weight);
     SurveyedLinear linear;
     linear.module = module;
+    linear.file = source.file_of(name);
     linear.shape = {weight.out_features, weight.in_features};
     linear.scheme = scheme_of(weight);
     linear.sparse = weight.sparse;
@@ -70,18 +92,45 @@ LinearSurvey survey_linears(const ModelFiles& model,
     if (weight.format == WeightFormat::kBf16) {
       survey.left_alone.push_back(module);
     } else {
+      look_at_numbers(weight, survey);
       survey.quantized.push_back(std::move(linear));
     }
     source.release({name});
   }
-  // The head stays as it is, and is a linear for the reader, also where it is the embedding.
-  const HeadSpec& head = model.graph.head;
-  const std::string matrix =
-      head.matrix == model.graph.embedding.tokens ? "lm_head.weight" : head.matrix;
-  survey.left_alone.push_back(matrix.substr(0, matrix.rfind('.')));
-  for (const std::string& name : source.names()) {
-    if (!source.is_compressed(name) && is_cache_tensor(source, name)) survey.cache.push_back(name);
-  }
+  survey.left_alone.push_back(head_module(model.graph));
+  for_each_block(model.graph, [&](const BlockGraph& block) {
+    for (const AttentionSpec& attention : block.attentions) {
+      if (survey.cache.format == CacheFormat::kNone) survey.cache = attention.cache;
+    }
+  });
+  return survey;
+}
+
+LinearSurvey survey_job(const QuantizeOptions& options) {
+  LinearSurvey survey;
+  const ModelFiles model = open_model_files(options.model, options.lora);
+  const JobPlan plan = make_plan(options, model.graph);
+  for_each_block(model.graph, [&](const BlockGraph& block) {
+    for (const Op& op : block.ops) {
+      if (op.kind != OpKind::kLinear) continue;
+      SurveyedLinear linear;
+      linear.module = block.full_name(op);
+      linear.file = options.model;
+      linear.shape = {block.out_features(op), block.in_features(op)};
+      const LinearPlan& planned = plan.linear(linear.module);
+      if (!planned.format->quantized) {
+        survey.left_alone.push_back(linear.module);
+        continue;
+      }
+      const GridSpec grid = grid_spec(*planned.format, plan.options);
+      linear.scheme = {grid.format, input_activation(*planned.format, plan.options),
+                       grid.group_size, grid.block_rows, grid.symmetric};
+      linear.sparse = planned.sparsity != SparsityMethod::kNone;
+      survey.quantized.push_back(std::move(linear));
+    }
+  });
+  survey.left_alone.push_back(head_module(model.graph));
+  survey.cache = plan.cache;
   return survey;
 }
 
@@ -99,19 +148,28 @@ std::string scheme_text(const LinearScheme& scheme) {
   return text + input_text(scheme.activation);
 }
 
-void refuse_linear(const ModelFiles& model, const SurveyedLinear& linear, const std::string& what) {
-  throw Error(ErrorCode::kInputMalformed,
-              model.source->file_of(linear.weight_name()) + ": \"" + linear.module + "\" " + what);
+void refuse_linear(const SurveyedLinear& linear, const std::string& what) {
+  throw Error(ErrorCode::kInputMalformed, linear.file + ": \"" + linear.module + "\" " + what);
 }
 
-void refuse_input_scales(const ModelFiles& model, const SurveyedLinear& linear,
-                         const std::string& form) {
+void refuse_input_scales(const SurveyedLinear& linear, const std::string& form) {
   if (!linear.scales_input) return;
-  refuse_linear(model, linear,
+  refuse_linear(linear,
                 "multiplies its input by scales that no norm or linear before it could absorb; " +
                     form +
-                    " has no place for them. Quantize with --algo gptq, or with --export, which "
-                    "leaves such scales out");
+                    " has no place for them. Quantize with --no-pre-quant-scale, or with "
+                    "--export, which implies it");
+}
+
+void refuse_cache(const CacheSpec& cache, const std::string& form, bool holds_int8) {
+  if (cache.affine) {
+    throw Error(ErrorCode::kInputMalformed,
+                form + " has no offsets for keys and values: quantize without --kv-affine");
+  }
+  if (cache.format == CacheFormat::kInt8 && !holds_int8) {
+    throw Error(ErrorCode::kInputMalformed,
+                form + " has no place for a cache in INT8: quantize with --kv-cache fp8");
+  }
 }
 
 }  // namespace pare

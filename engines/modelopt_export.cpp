@@ -1,7 +1,6 @@
 // NVIDIA Model Optimizer's unified Hugging Face form: for TensorRT-LLM, vLLM and SGLang.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -115,9 +114,39 @@ TensorPiece linear_piece(const std::shared_ptr<const WeightSource>& source,
   return piece;
 }
 
+// Throws Error(kInputMalformed) where the form has no name for it.
+ModeloptAlgo algo_of(const SurveyedLinear& linear) {
+  LinearScheme scheme = linear.scheme;
+  if (scheme.weight == WeightFormat::kInt4 && scheme.group_size == kPerChannel) {
+    scheme.group_size = linear.shape[1];
+  }
+  std::optional<ModeloptAlgo> algo = modelopt_algo(scheme);
+  if (!algo) {
+    refuse_linear(linear,
+                  "is " + scheme_text(linear.scheme) +
+                      ", for which Model Optimizer has no name. Use --export compressed-tensors");
+  }
+  if (linear.scales_input) {
+    if (algo->quant_algo == "NVFP4") algo->quant_algo = "NVFP4_AWQ";
+    const bool has_place =
+        algo->quant_algo.ends_with("_AWQ") || algo->quant_algo == "W8A8_SQ_PER_CHANNEL";
+    if (!has_place) refuse_input_scales(linear, algo->quant_algo);
+  }
+  if (scheme.weight == WeightFormat::kInt4 &&
+      (linear.shape[0] % 2 != 0 || linear.shape[1] % scheme.group_size != 0)) {
+    refuse_linear(linear, "has shape " + shape_text(linear.shape) +
+                              "; the form needs an even number of "
+                              "outputs, and inputs that groups of " +
+                              std::to_string(scheme.group_size) +
+                              " divide. Choose another --group-size");
+  }
+  return *algo;
+}
+
 class Exporter {
  public:
-  explicit Exporter(const ModelFiles& model) : model_(model), source_(model.source) {}
+  Exporter(const ModelFiles& model, const LinearSurvey& survey)
+      : survey_(survey), source_(model.source) {}
 
   EngineExport make(const EngineOptions& options) {
     name_algorithms();
@@ -148,15 +177,14 @@ class Exporter {
 
  private:
   void name_algorithms() {
-    LinearSurvey survey = survey_linears(model_);
     std::set<std::string> quantized;
     std::set<std::string> names;
-    for (SurveyedLinear& linear : survey.quantized) {
+    for (const SurveyedLinear& linear : survey_.quantized) {
       ModeloptAlgo algo = algo_of(linear);
       quantized.insert(linear.module);
       names.insert(algo.quant_algo + " " + std::to_string(algo.group_size));
       config_.layers[linear.module] = std::move(algo);
-      linears_[linear.weight_name()] = std::move(linear);
+      linears_[linear.weight_name()] = linear;
     }
     if (names.size() == 1) {
       config_.algo = config_.layers.begin()->second;
@@ -164,52 +192,15 @@ class Exporter {
     } else {
       config_.algo.quant_algo = names.empty() ? "" : "MIXED_PRECISION";
     }
-    config_.exclude_modules = exclude_patterns(survey.left_alone, quantized);
-  }
-
-  ModeloptAlgo algo_of(const SurveyedLinear& linear) const {
-    LinearScheme scheme = linear.scheme;
-    if (scheme.weight == WeightFormat::kInt4 && scheme.group_size == kPerChannel) {
-      scheme.group_size = linear.shape[1];
-    }
-    std::optional<ModeloptAlgo> algo = modelopt_algo(scheme);
-    if (!algo) {
-      refuse_linear(model_, linear,
-                    "is " + scheme_text(linear.scheme) +
-                        ", for which Model Optimizer has no name. Use --export compressed-tensors");
-    }
-    if (linear.scales_input) {
-      if (algo->quant_algo == "NVFP4") algo->quant_algo = "NVFP4_AWQ";
-      const bool has_place =
-          algo->quant_algo.ends_with("_AWQ") || algo->quant_algo == "W8A8_SQ_PER_CHANNEL";
-      if (!has_place) refuse_input_scales(model_, linear, algo->quant_algo);
-    }
-    if (scheme.weight == WeightFormat::kInt4 &&
-        (linear.shape[0] % 2 != 0 || linear.shape[1] % scheme.group_size != 0)) {
-      refuse_linear(model_, linear,
-                    "has shape " + shape_text(linear.shape) +
-                        "; the form needs an even number of "
-                        "outputs, and inputs that groups of " +
-                        std::to_string(scheme.group_size) + " divide. Choose another --group-size");
-    }
-    return *algo;
+    config_.exclude_modules = exclude_patterns(survey_.left_alone, quantized);
   }
 
   void add_cache(const std::string& name) {
     const size_t dot = name.rfind('.');
     const std::string attention = name.substr(0, dot);
     const std::string suffix = name.substr(dot);
-    if (suffix == ".k_bias" || suffix == ".v_bias") {
-      throw Error(ErrorCode::kInputMalformed,
-                  source_->file_of(name) + ": tensor \"" + name +
-                      "\": FP8 and INT8 caches of this form have no offsets; quantize without "
-                      "--kv-affine");
-    }
-    if (suffix == ".kv_cache_dtype") {
-      const TensorView text = source_->dense(name);
-      config_.kv_cache_algo = text.bytes.size() == std::strlen("int8") ? "INT8" : "FP8";
-      return;
-    }
+    config_.kv_cache_algo = survey_.cache.format == CacheFormat::kInt8 ? "INT8" : "FP8";
+    if (suffix == ".kv_cache_dtype") return;
     const bool keys = suffix == ".k_scale";
     TensorPiece piece;
     piece.tensors.push_back(
@@ -223,7 +214,7 @@ class Exporter {
     pieces_.push_back(std::move(piece));
   }
 
-  const ModelFiles& model_;
+  const LinearSurvey& survey_;
   std::shared_ptr<const WeightSource> source_;
   ModeloptConfig config_;
   bool joins_heads_ = false;
@@ -234,8 +225,14 @@ class Exporter {
 
 }  // namespace
 
-EngineExport export_modelopt(const ModelFiles& model, const EngineOptions& options) {
-  return Exporter(model).make(options);
+void require_modelopt(const LinearSurvey& survey, const EngineOptions& /*options*/) {
+  for (const SurveyedLinear& linear : survey.quantized) algo_of(linear);
+  refuse_cache(survey.cache, "Model Optimizer's form", /*holds_int8=*/true);
+}
+
+EngineExport export_modelopt(const ModelFiles& model, const LinearSurvey& survey,
+                             const EngineOptions& options) {
+  return Exporter(model, survey).make(options);
 }
 
 }  // namespace pare

@@ -181,6 +181,7 @@ void scale_set(const InputGroup& group, SharingSet& set, bool whole, const JobPl
   set.absorbed = whole && (group.producer == Producer::kNorm ||
                            (group.producer == Producer::kLinear &&
                             rows_have_scales(*working.linears.at(group.producer_op).plan.format)));
+  if (!set.absorbed && !plan.options.pre_quant_scale) return;
   InputScaling scaling =
       search_scaling(set, plan, statistics, tied_channels(group, set.absorbed), working, pool);
   set.detail = scaling.detail;

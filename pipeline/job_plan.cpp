@@ -216,11 +216,13 @@ std::vector<std::string> options_without_effect(const JobPlan& plan) {
   bool int4 = false;
   bool clipped = false;
   bool smoothed = false;
+  bool scaled = false;
   bool int8_activations = false;
   for (const auto& [name, linear] : plan.linears) {
     int4 = int4 || linear.format->weight == WeightFormat::kInt4;
     clipped = clipped || linear.stack.search_clip;
     smoothed = smoothed || linear.stack.scaling == ScalingMethod::kSmoothQuant;
+    scaled = scaled || linear.stack.scaling != ScalingMethod::kNone;
     int8_activations =
         int8_activations || linear.format->activation == ActivationFormat::kInt8Static;
   }
@@ -238,6 +240,7 @@ std::vector<std::string> options_without_effect(const JobPlan& plan) {
   check("smooth_strength",
         options.smooth != usual.smooth || options.smooth_strength != usual.smooth_strength,
         smoothed, "smoothed");
+  check("pre_quant_scale", !options.pre_quant_scale, scaled, "scaled");
   check("dynamic_activations", options.dynamic_activations, int8_activations, "int8_sq");
   check("sparsity_skip", !options.sparsity_skip.empty(), options.sparsity != "none", "pruned");
   check("permute_channels", options.permute_channels != usual.permute_channels,

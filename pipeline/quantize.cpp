@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "calib/builtin_text.h"
 #include "calib/pair_source.h"
 #include "calib/token_check.h"
 #include "calib/token_source.h"
@@ -191,6 +192,12 @@ class Job {
                               options.calibration);
       text_sha256_ = documents.text_sha256;
     });
+    if (options.calibration == kBuiltinText) {
+      warn("calibrated on the text that pare brings, " + std::to_string(windows_.count) +
+           " windows that a small language model wrote; give text like what the model will see "
+           "with --calib");
+      plan_.options.calibration_size = windows_.count;
+    }
     check_token_ids(windows_.ids, graph_.vocab_size, options.calibration, source_->path());
     const int64_t longest = std::max(windows_.length, windows_.sources.longest());
     require_positions(graph_, source_->path(), longest,

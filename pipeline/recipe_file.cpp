@@ -67,6 +67,7 @@ const std::map<std::string, Key>& keys() {
       {"awq_block_size", option(&QuantizeOptions::awq_block_size)},
       {"symmetric", option(&QuantizeOptions::symmetric)},
       {"clip", option(&QuantizeOptions::clip)},
+      {"pre_quant_scale", option(&QuantizeOptions::pre_quant_scale)},
       {"smooth", option(&QuantizeOptions::smooth)},
       {"smooth_strength", option(&QuantizeOptions::smooth_strength)},
       {"dynamic_activations", option(&QuantizeOptions::dynamic_activations)},

@@ -24,7 +24,9 @@ std::string help(const CLI::App& app) {
   return page + table.render();
 }
 
-std::string summary(const ExportReport& report) {
+}  // namespace
+
+std::string export_summary(const ExportReport& report) {
   int64_t bytes = 0;
   for (const ExportedFile& file : report.files) bytes += file.bytes;
   TextTable table({"Result", printable(report.output)}, {Align::kLeft, Align::kLeft});
@@ -36,8 +38,6 @@ std::string summary(const ExportReport& report) {
   table.add({"Warnings", fmt::format("{}", report.warnings.size())});
   return table.render();
 }
-
-}  // namespace
 
 int run_export(std::vector<std::string> arguments) {
   ExportOptions options;
@@ -98,7 +98,7 @@ int run_export(std::vector<std::string> arguments) {
   if (quiet) callbacks.on_warning = nullptr;
   const ExportReport report = export_to(options, callbacks);
   view.clear();
-  write_stdout(json ? to_json(report) + "\n" : summary(report));
+  write_stdout(json ? to_json(report) + "\n" : export_summary(report));
   return 0;
 }
 

@@ -18,6 +18,7 @@
 #include "tools/arguments.h"
 #include "tools/check_command.h"
 #include "tools/export_command.h"
+#include "tools/export_job.h"
 #include "tools/main_guard.h"
 #include "tools/progress_view.h"
 #include "tools/quantize_command.h"
@@ -61,10 +62,24 @@ int64_t finished_layers(const std::string& folder) {
   return count;
 }
 
+/// What an interruption leaves of the work.
+std::string interruption(const QuantizeOptions& options) {
+  std::string message = split_list(options.qformat).size() > 1
+                            ? "interrupted; formats that were not finished were not written"
+                            : "interrupted; no output was written";
+  const int64_t kept = options.work_dir.empty() ? 0 : finished_layers(options.work_dir);
+  if (kept > 0) {
+    message += fmt::format(", {} finished layer{} kept in {}: go on with --resume", kept,
+                           kept == 1 ? " is" : "s are", options.work_dir);
+  }
+  return message;
+}
+
 /// quantize(), whose interruption says what is left of the work.
-std::vector<QuantizeReport> run_job(const QuantizeOptions& options, const Callbacks& callbacks) {
+std::vector<QuantizeReport> run_job(const QuantizeOptions& options,
+                                    const std::vector<FormatOutput>& outputs,
+                                    const Callbacks& callbacks) {
   try {
-    const std::vector<FormatOutput> outputs = format_outputs(options);
     if (outputs.size() > 1) return quantize_each(options, outputs, callbacks);
     // A recipe may name the one format.
     QuantizeOptions single = options;
@@ -72,16 +87,60 @@ std::vector<QuantizeReport> run_job(const QuantizeOptions& options, const Callba
     return {quantize(single, callbacks)};
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kInterrupted) throw;
-    std::string message = split_list(options.qformat).size() > 1
-                              ? "interrupted; formats that were not finished were not written"
-                              : "interrupted; no output was written";
-    const int64_t kept = options.work_dir.empty() ? 0 : finished_layers(options.work_dir);
-    if (kept > 0) {
-      message += fmt::format(", {} finished layer{} kept in {}: go on with --resume", kept,
-                             kept == 1 ? " is" : "s are", options.work_dir);
-    }
-    throw Error(ErrorCode::kInterrupted, message);
+    throw Error(ErrorCode::kInterrupted, interruption(options));
   }
+}
+
+/// The folders of a job, and what is printed about it.
+std::string finish(const ExportJob& job, const Command& command, std::string text,
+                   const Callbacks& callbacks) {
+  if (command.options.dry_run) return text;
+  for (const ExportReport& report : run_exports(job, callbacks)) {
+    text += command.json ? to_json(report) + "\n" : "\n" + export_summary(report);
+  }
+  return text;
+}
+
+int run_mixed(Command& command, const Callbacks& callbacks, ProgressView& view) {
+  const ExportJob job = plan_exports(command, command.options.output);
+  check_exports(job, command.options, command.mixed.formats);
+  command.options.output = job.checkpoint;
+  command.mixed.quantize = command.options;
+  MixedReport report = quantize_mixed(command.mixed, callbacks);
+  report.quantize.output = job.output;
+  const std::string text = finish(
+      job, command, command.json ? to_json(report) + "\n" : mixed_summary(report, command.options),
+      callbacks);
+  view.clear();
+  write_stdout(text);
+  return 0;
+}
+
+int run_command(Command& command) {
+  const ProgressMode mode = parse_progress_mode(command.progress);
+  ProgressView view("quantize", command.quiet ? ProgressMode::kNone : mode);
+  Callbacks callbacks = view.callbacks();
+  if (command.quiet) callbacks.on_warning = nullptr;
+  if (is_mixed(command.mixed)) return run_mixed(command, callbacks, view);
+  std::vector<FormatOutput> outputs = format_outputs(command.options);
+  std::vector<ExportJob> jobs;
+  for (FormatOutput& output : outputs) {
+    jobs.push_back(plan_exports(command, output.output));
+    check_exports(jobs.back(), command.options, {output.qformat});
+    output.output = jobs.back().checkpoint;
+  }
+  std::vector<QuantizeReport> reports = run_job(command.options, outputs, callbacks);
+  std::string text;
+  for (size_t i = 0; i < reports.size(); ++i) {
+    reports[i].output = jobs[i].output;
+    const std::string one =
+        command.json ? to_json(reports[i]) + "\n" : quantize_summary(reports[i], command.options);
+    text += (text.empty() || command.json ? "" : "\n") + one;
+    text = finish(jobs[i], command, std::move(text), callbacks);
+  }
+  view.clear();
+  write_stdout(text);
+  return 0;
 }
 
 int run(std::vector<std::string> arguments) {
@@ -110,7 +169,7 @@ int run(std::vector<std::string> arguments) {
       ->capture_default_str()
       ->group("Input");
   describe_options(app, command);
-  parse_arguments(app, std::move(arguments), {"tp_size", "pp_size", "isa", "config"});
+  parse_arguments(app, std::move(arguments), {"isa", "config"});
 
   if (command.help) {
     write_stdout(help(app));
@@ -123,28 +182,14 @@ int run(std::vector<std::string> arguments) {
   } else if (command.list_architectures) {
     write_stdout(command.json ? to_json(known_architectures()) + "\n" : architecture_table());
   } else {
-    resolve(command);
+    // Other tools' command lines name how much text, not which.
+    if (command.options.calibration.empty() && command.options.stats.empty() &&
+        app.get_option("--calib_size")->count() > 0) {
+      command.options.calibration = "builtin";
+    }
     command.options.explicit_options = typed_keys(app);
-    const ProgressMode mode = parse_progress_mode(command.progress);
-    ProgressView view("quantize", command.quiet ? ProgressMode::kNone : mode);
-    Callbacks callbacks = view.callbacks();
-    if (command.quiet) callbacks.on_warning = nullptr;
-    if (is_mixed(command.mixed)) {
-      command.mixed.quantize = command.options;
-      const MixedReport report = quantize_mixed(command.mixed, callbacks);
-      view.clear();
-      write_stdout(command.json ? to_json(report) + "\n" : mixed_summary(report, command.options));
-      return 0;
-    }
-    const std::vector<QuantizeReport> reports = run_job(command.options, callbacks);
-    view.clear();
-    std::string text;
-    for (const QuantizeReport& report : reports) {
-      const std::string one =
-          command.json ? to_json(report) + "\n" : quantize_summary(report, command.options);
-      text += (text.empty() || command.json ? "" : "\n") + one;
-    }
-    write_stdout(text);
+    resolve(command);
+    return run_command(command);
   }
   return 0;
 }

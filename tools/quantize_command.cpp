@@ -6,7 +6,9 @@
 #include <map>
 #include <utility>
 
+#include "pare/engines.h"
 #include "pare/error.h"
+#include "tools/export_job.h"
 
 namespace pare::tools {
 namespace {
@@ -49,6 +51,11 @@ void describe_scheme(CLI::App& app, Command& command) {
       ->capture_default_str();
   app.add_flag("--dynamic-activations", options.dynamic_activations,
                "INT8: one activation scale a token, instead of one from calibration")
+      ->group("Scheme");
+  app.add_flag("--pre-quant-scale,!--no-pre-quant-scale", options.pre_quant_scale,
+               "AWQ, SmoothQuant: scales of an input that nothing before it can absorb are stored; "
+               "without, such an input is not scaled, as most engines want it")
+      ->default_str("pre-quant-scale")
       ->group("Scheme");
   add("--gptaq-alpha", options.gptaq_alpha, "SHARE",
       "How far weights make up for what compression did to their input; negative: as measured best")
@@ -107,7 +114,8 @@ void describe_rest(CLI::App& app, Command& command) {
   group = "Calibration";
   add("--calib", options.calibration, "FILE",
       "Text, .jsonl with \"text\" or \"input_ids\" (models with an encoder: \"source\" and "
-      "\"target\"), or token ids in .json, .ids, .tokens");
+      "\"target\"), or token ids in .json, .ids, .tokens; builtin: the text that pare brings, as "
+      "with --calib_size alone");
   add("--calib_size", options.calibration_size, "N", "Windows of text")->capture_default_str();
   add("--calib_seqlen,--calib_max_seq_length", options.calibration_seqlen, "TOKENS",
       "Length of a window")
@@ -128,8 +136,13 @@ void describe_rest(CLI::App& app, Command& command) {
   group = "Output";
   add("-o,--output,--output_dir", options.output, "PATH",
       "NAME.h5 makes one file, any other name a folder of shards");
-  add("--export", command.export_formats, "NAME[,NAME]",
-      "Engine formats: of a finished checkpoint, see quantize export --help");
+  add("--export", command.export_formats, "FORM[,FORM]",
+      "Folders that engines load, see quantize export --help: beside NAME.h5 as NAME-FORM; without "
+      ".h5 the folder PATH, or PATH/FORM for several, and no checkpoint");
+  add("--tp_size", command.tp_size, "N", "TensorRT-LLM: ranks that share each layer")
+      ->check(CLI::PositiveNumber);
+  add("--pp_size", command.pp_size, "N", "TensorRT-LLM: ranks that share the layers")
+      ->check(CLI::PositiveNumber);
   flag("--force", options.force, "Replace existing output, after success only");
   flag("--dry-run", options.dry_run, "Check model and options, print the plan, write nothing");
   flag("--json", command.json, "Result as JSON on stdout; errors too");
@@ -238,18 +251,6 @@ void resolve(Command& command) {
   check_choice(options.permute_channels, {"auto", "on", "off"}, "--permute-channels");
   check_choice(options.kv_cache, {"none", "fp8", "int8"}, "--kv-cache");
   check_choice(options.kv_scales, {"tensor", "head"}, "--kv-scales");
-  for (const std::string& name : split_list(command.export_formats)) {
-    check_choice(name, {"compressed-tensors", "modelopt", "tensorrt-llm", "awq", "gptq", "gguf"},
-                 "--export");
-    if (name == "compressed-tensors") {
-      throw Error(ErrorCode::kUsage,
-                  "--export compressed-tensors is of a finished checkpoint: leave it out, and then "
-                  "run quantize export OUT.h5 --export compressed-tensors -o DIR");
-    }
-    throw Error(
-        ErrorCode::kUsage,
-        fmt::format("--export {} is not supported yet in this version; leave it out", name));
-  }
   if (!command.dtype.empty()) {
     check_choice(command.dtype, {"bfloat16", "bf16", "auto"}, "--dtype");
   }
@@ -273,6 +274,13 @@ void resolve(Command& command) {
     check_choice(options.overrides.back().second, known, "--override");
   }
   options.seed = parse_unsigned(command.seed, "--seed");
+  const auto& typed = options.explicit_options;
+  const bool chose_scales = std::find(typed.begin(), typed.end(), "kv_scales") != typed.end();
+  for (const std::string& form : export_forms(command)) {
+    const FormTraits traits = form_traits(form);
+    if (!traits.pre_quant_scale) options.pre_quant_scale = false;
+    if (!traits.head_scales && !chose_scales) options.kv_scales = "tensor";
+  }
   resolve_mixed(command, known);
   options.rotate_seed = parse_unsigned(command.rotate_seed, "--rotate-seed");
   if (!command.max_memory.empty()) {

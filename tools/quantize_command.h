@@ -16,6 +16,8 @@ struct Command {
   std::string smooth_strength = "auto";
   std::string dtype;
   std::string export_formats;
+  int64_t tp_size = 0;  ///< 0: not given
+  int64_t pp_size = 0;
   std::string max_memory;
   std::string seed = "0";
   std::string rotate_seed = "0";
@@ -44,7 +46,8 @@ std::vector<std::string> typed_keys(const CLI::App& app);
 /// The output of each format: -o, with its name where {qformat} stands.
 std::vector<FormatOutput> format_outputs(const QuantizeOptions& options);
 
-/// Gives the strings of the command line their meaning. Throws Error(kUsage) for what cannot be.
+/// Gives the strings of the command line their meaning. REQUIRES: command.options.explicit_options.
+/// Throws Error(kUsage) for what cannot be.
 void resolve(Command& command);
 
 }  // namespace pare::tools

@@ -16,6 +16,7 @@
 
 #include "pare/export.h"
 #include "pare/progress.h"
+#include "pare/quantize.h"
 
 namespace pare {
 
@@ -65,6 +66,20 @@ struct CheckReport {
 
 /// Name and one line about each form.
 PARE_EXPORT std::vector<std::pair<std::string, std::string>> export_formats();
+
+/// What a form has a place for. Where it has none, quantize without: QuantizeOptions of these
+/// names.
+struct FormTraits {
+  bool pre_quant_scale = false;  ///< Scales of an input that no norm or linear could absorb.
+  bool head_scales = false;      ///< Scales of the cache for each head (kv_scales "head").
+};
+
+/// Throws as export_to().
+PARE_EXPORT FormTraits form_traits(const std::string& format);
+
+/// Throws what export_to() would throw of the checkpoint that quantize(job) writes, as far as it is
+/// known before: options.checkpoint is not looked at. Reads no weights.
+PARE_EXPORT void check_export(const QuantizeOptions& job, const ExportOptions& options);
 
 /// Writes a folder, reads it back, compares every linear with the checkpoint and checks it as
 /// check_folder() does before it gets its name; remarks become warnings. Throws pare::Error: kUsage

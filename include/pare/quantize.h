@@ -57,6 +57,9 @@ struct QuantizeOptions {
   bool smooth = true;  ///< INT8 SmoothQuant: false leaves activations as they are.
   bool dynamic_activations =
       false;  ///< INT8: one activation scale a token instead of a static one.
+  /// AWQ, SmoothQuant: scales of an input that no norm or linear before it can absorb are stored
+  /// with the linear; false: such an input is not scaled, as most engines want it.
+  bool pre_quant_scale = true;
   /// Share of GPTAQ's correction: how far weights make up for what compression did to their input;
   /// negative: the best that was measured for the method.
   double gptaq_alpha = -1;

@@ -73,13 +73,79 @@ TEST_F(Export, SaysWhatIsWrong) {
   }
 }
 
+// A checkpoint in OUT.h5 keeps its name, and each form is a folder beside it.
+TEST_F(Export, WithinARun) {
+  const Finished done = run_program(
+      kQuantize, arguments({"--qformat", "int4_awq", "-q", "--export", "compressed-tensors,awq"}));
+  ASSERT_EQ(done.status, 0) << done.err;
+  const std::string stem = dir_ / "out";
+  for (const std::string form : {"compressed-tensors", "awq"}) {
+    EXPECT_THAT(done.out, HasSubstr("out-" + form));
+    EXPECT_TRUE(std::filesystem::exists(stem + "-" + form + "/pare_export.json"));
+  }
+  // Neither form has a place for scales of an input, so none were made.
+  const auto recipe = run_program(kQuantize, {"check", stem + "-awq", "--json"});
+  EXPECT_EQ(recipe.status, 0) << recipe.out;
+  const Finished measured =
+      run_program(kAccuracyEval, {"--baseline", out_, stem + "-compressed-tensors", "--text", kText,
+                                  "--ctx", "64", "--limit", "4", "--json", "-", "-q"});
+  ASSERT_EQ(measured.status, 0) << measured.err;
+  EXPECT_EQ(nlohmann::json::parse(measured.out)["candidates"][0]["tasks"]["perplexity"]["kl_mean"],
+            0);
+}
+
+// Without .h5 the folder itself is what the engine loads, and nothing else stays.
+TEST_F(Export, AsTheOutputItself) {
+  const Finished done =
+      run_program(kQuantize, {"--model_dir", model_, "--dtype", "bfloat16", "--qformat", "fp8",
+                              "--kv_cache_dtype", "fp8", "--output_dir", folder_, "--calib_size",
+                              "4", "--calib_seqlen", "64", "--export", "modelopt", "--json"});
+  ASSERT_EQ(done.status, 0) << done.err;
+  EXPECT_THAT(done.err, HasSubstr("calibrated on the text that pare brings, 4 windows"));
+  EXPECT_THAT(done.err, ::testing::Not(HasSubstr("the largest of")));  // One scale was chosen.
+  EXPECT_TRUE(std::filesystem::exists(folder_ + "/hf_quant_config.json"));
+  EXPECT_EQ(list_folder(dir_.path()), (std::vector<std::string>{"engine", "model"}));
+  // Two reports, one behind the other.
+  const size_t second = done.out.find("\n{") + 1;
+  EXPECT_EQ(nlohmann::json::parse(done.out.substr(0, second))["output"], folder_);
+  EXPECT_EQ(nlohmann::json::parse(done.out.substr(second))["schema"], "pare.export/1");
+}
+
+TEST_F(Export, RefusesBeforeTheWork) {
+  expect_failure(arguments({"--qformat", "fp8", "--export", "awq"}), 4, {"q_proj", "FP8", "AWQ"});
+  expect_failure(
+      arguments({"--qformat", "fp8", "--kv-cache", "int8", "--export", "compressed-tensors"}), 4,
+      {"compressed-tensors", "INT8", "--kv-cache fp8"});
+  expect_failure(arguments({"--formats", "fp8,int4_awq", "--max-loss", "5%", "--export", "gptq"}),
+                 4, {"FP8", "GPTQ"});
+  std::filesystem::create_directories(dir_ / "out-gptq");
+  write_file(dir_ / "out-gptq/mine.txt", "not to be lost");
+  expect_failure(arguments({"--qformat", "int4_awq", "--export", "gptq", "--force"}), 5,
+                 {"out-gptq"});
+}
+
+TEST_F(Export, CheckNamesWhatIsRefused) {
+  compress({"--no-pre-quant-scale"});
+  ASSERT_EQ(run({out_, "--export", "awq", "-o", folder_}).status, 0);
+  const Finished whole = run_program(kQuantize, {"check", folder_});
+  EXPECT_EQ(whole.status, 0);
+  EXPECT_THAT(whole.out, HasSubstr("nothing that an engine would refuse"));
+  const Finished split = run_program(kQuantize, {"check", folder_, "--tp_size", "3", "--json"});
+  EXPECT_EQ(split.status, 4);
+  EXPECT_FALSE(nlohmann::json::parse(split.out)["refusals"].empty());
+  EXPECT_EQ(run_program(kQuantize, {"check"}).status, 2);
+  EXPECT_EQ(run_program(kQuantize, {"check", folder_ + "x"}).status, 3);
+  EXPECT_EQ(run_program(kQuantize, {"check", folder_, "--tp_size", "0"}).status, 2);
+}
+
 TEST_F(Export, HelpFitsATerminal) {
-  const Finished done = run({"--help"});
-  EXPECT_EQ(done.status, 0);
-  EXPECT_THAT(done.out, HasSubstr("--shard-size"));
-  EXPECT_THAT(done.out, HasSubstr("compressed-tensors"));
-  std::istringstream lines(done.out);
-  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 80U) << line;
+  for (const char* command : {"export", "check"}) {
+    const Finished done = run_program(kQuantize, {command, "--help"});
+    EXPECT_EQ(done.status, 0);
+    EXPECT_THAT(done.out, HasSubstr("quantize " + std::string(command)));
+    std::istringstream lines(done.out);
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 80U) << line;
+  }
 }
 
 }  // namespace

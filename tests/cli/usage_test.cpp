@@ -42,8 +42,9 @@ TEST_F(Usage, PositionsHaveNames) {
 }
 
 TEST_F(Usage, WhatThisVersionCannotDoIsRefusedByName) {
-  expect_failure(arguments({"--export", "awq"}), 2, {"--export awq", "not supported"});
-  expect_failure(arguments({"--tp_size", "2"}), 2, {"--tp_size", "not supported"});
+  expect_failure(arguments({"--export", "onnx"}), 2, {"--export", "onnx", "compressed-tensors"});
+  expect_failure(arguments({"--export", "awq", "--tp_size", "2"}), 2,
+                 {"--tp_size", "tensorrt-llm"});
   expect_failure(arguments({"--dtype", "float16"}), 2, {"--dtype", "float16", "bfloat16"});
   EXPECT_THAT(
       run_program(kAccuracyEval, {"--baseline", model_, "--text", kText, "--tasks", "perplexty"})

@@ -1,8 +1,10 @@
 # Turns a file into a C++ source that holds its bytes; no compiler's limit on string literals bites.
 #
-#   cmake -DINPUT=page.html -DOUTPUT=page.cpp -P embed.cmake
+#   cmake -DINPUT=page.html -DOUTPUT=page.cpp -DHEADER=eval/report_html.h
+#         -DFUNCTION=built_report_page -P embed.cmake
 #
-# The source defines pare::built_report_page(), declared in eval/report_html.h.
+# The source defines std::string_view pare::FUNCTION(), declared in HEADER.
+cmake_path(GET INPUT FILENAME name)
 file(READ "${INPUT}" hex HEX)
 # 8192 bytes a line: few lines, yet none that an editor or a compiler would choke on.
 string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
@@ -14,14 +16,16 @@ while(position LESS left)
   string(APPEND body "    ${line}\n")
   math(EXPR position "${position} + 40960")
 endwhile()
-file(WRITE "${OUTPUT}" "// Made by report/embed.cmake from report/page.html.
-#include \"eval/report_html.h\"
+file(WRITE "${OUTPUT}" "// Made by cmake/embed.cmake from ${name}.
+#include \"${HEADER}\"
 
 namespace pare {
 namespace {
-constexpr char kBytes[] = {
+constexpr unsigned char kBytes[] = {
 ${body}};
 }  // namespace
-std::string_view built_report_page() { return {kBytes, sizeof(kBytes)}; }
+std::string_view ${FUNCTION}() {
+  return {reinterpret_cast<const char*>(kBytes), sizeof(kBytes)};
+}
 }  // namespace pare
 ")
