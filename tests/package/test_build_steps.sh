@@ -23,7 +23,7 @@ configure() { # OPTION …
     >"$log" 2>&1 || fail "configuring failed"
 }
 build() { cmake --build "$project" -j 2 >"$log" 2>&1; }
-state() { stat -c '%i %y' "$output" "$project/model_is_good.passed"; }
+state() { stat -c '%i %y' "$output" "$project"/*.passed; }
 
 # expect STEPS WHAT: builds; the steps that run are "both", "measure" or "none".
 expect() {
@@ -88,6 +88,36 @@ done
 echo "==> failed gate: the build fails, and goes on failing"
 configure -DMAX_LOSS=60%
 expect measure "passes again"
+
+echo "==> Shards and a recipe, and a gate in another folder"
+mkdir -p "$scratch/shards/gate"
+echo '{"qformat": "int8_wo"}' >"$scratch/shards/recipe.json"
+cat >"$scratch/shards/CMakeLists.txt" <<'END'
+cmake_minimum_required(VERSION 3.25)
+project(shards LANGUAGES CXX)
+find_package(pare REQUIRED)
+pare_quantize(TARGET sharded MODEL ../demo/model RECIPE recipe.json OUTPUT out/sharded)
+pare_quantize(TARGET unwanted MODEL /no/such/model DEPENDS sharded OUTPUT unwanted.h5
+              EXCLUDE_FROM_ALL)
+add_subdirectory(gate)
+END
+cat >"$scratch/shards/gate/CMakeLists.txt" <<'END'
+pare_accuracy_gate(TARGET good BASELINE ../../demo/model CANDIDATE ${PROJECT_BINARY_DIR}/out/sharded
+                   TEXT ../../demo/eval.txt MAX_KL 0.5 JSON eval.json ARGS --ctx 64 --limit 8)
+END
+project=$scratch/shards/build
+cmake -S "$scratch/shards" -B "$project" -G "$generator" -DCMAKE_PREFIX_PATH="$scratch/prefix" \
+  -DCMAKE_CXX_COMPILER="$cxx" >"$log" 2>&1 || fail "configuring failed"
+output=$project/out/sharded/sharded.h5.index.json
+state() { stat -c '%i %y' "$output" "$project/gate/good.passed"; }
+expect both "first build"
+grep -q '"int8_wo"' "$project/gate/eval.json" || fail "the recipe was not followed"
+expect none "second build"
+sleep 1
+echo '{"qformat": "int4_wo"}' >"$scratch/shards/recipe.json"
+expect both "another recipe"
+grep -q '"int4_wo"' "$project/gate/eval.json" || fail "the new recipe was not followed"
+expect none "nothing changed"
 
 echo "==> Mistakes are found when configuring"
 mistake() { # WORDS ARGUMENTS-OF-THE-FUNCTION
