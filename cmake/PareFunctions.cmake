@@ -67,7 +67,7 @@ function(pare_accuracy_gate)
     "TARGET;BASELINE;TEXT;MAX_LOSS;MAX_PPL_RATIO;MAX_KL;JSON;REPORT;MARKDOWN"
     "CANDIDATE;ARGS;DEPENDS")
   _pare_check(pare_accuracy_gate "TARGET;BASELINE;CANDIDATE")
-  if(NOT ARG_MAX_LOSS AND NOT ARG_MAX_PPL_RATIO AND NOT DEFINED ARG_MAX_KL)
+  if(NOT DEFINED ARG_MAX_LOSS AND NOT DEFINED ARG_MAX_PPL_RATIO AND NOT DEFINED ARG_MAX_KL)
     message(FATAL_ERROR "pare_accuracy_gate(${ARG_TARGET}): no gate given; add MAX_LOSS, "
                         "MAX_PPL_RATIO or MAX_KL")
   endif()

@@ -117,6 +117,30 @@ TEST_F(CInterface, MissingOptionsAreUsageErrors) {
   }
 }
 
+TEST_F(CInterface, JobsInTwoThreadsDoNotMeet) {
+  const Job alone = quantize_job();
+  ASSERT_EQ(pare_job_run(alone.get()), PARE_OK) << pare_last_error();
+  const std::string expected = read_file(out_);
+  std::vector<std::string> outputs;
+  std::vector<std::string> errors(2);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i) outputs.push_back(dir_ / ("thread" + std::to_string(i) + ".h5"));
+  for (int i = 0; i < 2; ++i) {
+    threads.emplace_back([&, i] {
+      const Job job = quantize_job();
+      set(job, "output", outputs[i]);
+      EXPECT_EQ(pare_job_run(job.get()), PARE_OK) << pare_last_error();
+      EXPECT_EQ(pare_job_run(job.get()), PARE_WRITE_FAILED) << "it exists by now";
+      errors[i] = pare_last_error();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(read_file(outputs[i]), expected);
+    EXPECT_THAT(errors[i], HasSubstr(outputs[i]));
+  }
+}
+
 struct Seen {
   int progress = 0;
   double done = 0;
