@@ -8,6 +8,7 @@
 #   make sanitize      unit tests under the address and undefined-behaviour sanitizers
 #   make bench         all benchmarks
 #   make install       PREFIX=/usr/local, DESTDIR=
+#   make deb           Debian packages of programs, library and development files in build/deb
 #   make deps          install missing Debian packages
 #   make clean         remove build/
 
@@ -18,7 +19,7 @@ WERROR ?= OFF
 LABEL ?= .
 RELEASE := build/release
 
-.PHONY: all demo test build configure lint report-check sanitize bench install deps clean help
+.PHONY: all demo test build configure lint report-check sanitize bench install deb deps clean help
 all: build
 
 help:
@@ -66,9 +67,15 @@ bench: build
 
 install: configure
 	@echo "==> Building what is installed"
-	@cmake --build --preset release -j $(JOBS) --target pare quantize accuracy-eval
+	@cmake --build --preset release -j $(JOBS) --target pare quantize accuracy-eval pages
 	@echo "==> Installing under $(DESTDIR)$(PREFIX)"
 	@DESTDIR=$(DESTDIR) cmake --install $(RELEASE) --prefix $(PREFIX) >/dev/null
+
+deb: configure
+	@echo "==> Building what is packaged"
+	@cmake --build --preset release -j $(JOBS) --target pare quantize accuracy-eval pages
+	@echo "==> Packing"
+	@cpack --config $(RELEASE)/CPackConfig.cmake -B build/deb | grep -F .deb
 
 clean:
 	rm -rf build

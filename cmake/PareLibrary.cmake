@@ -23,18 +23,25 @@ target_link_libraries(pare PRIVATE ${libraries})
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/pare)
 install(TARGETS pare EXPORT pareTargets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+                COMPONENT runtime NAMELINK_COMPONENT development
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/pare DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-        FILES_MATCHING PATTERN "*.h")
-install(EXPORT pareTargets NAMESPACE pare:: DESTINATION ${package_dir})
+        COMPONENT development FILES_MATCHING PATTERN "*.h")
+install(EXPORT pareTargets NAMESPACE pare:: DESTINATION ${package_dir} COMPONENT development)
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/pareConfig.cmake.in
   ${PROJECT_BINARY_DIR}/pareConfig.cmake INSTALL_DESTINATION ${package_dir})
 # 0.x promises nothing from one minor version to the next.
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/pareConfigVersion.cmake
                                  COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/pareConfig.cmake ${PROJECT_BINARY_DIR}/pareConfigVersion.cmake
-        DESTINATION ${package_dir})
+              ${PROJECT_SOURCE_DIR}/cmake/PareFunctions.cmake
+        DESTINATION ${package_dir} COMPONENT development)
+file(RELATIVE_PATH pare_prefix_from_pc ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig
+     ${CMAKE_INSTALL_PREFIX})
 configure_file(${PROJECT_SOURCE_DIR}/cmake/pare.pc.in ${PROJECT_BINARY_DIR}/pare.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/pare.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${PROJECT_BINARY_DIR}/pare.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
+        COMPONENT development)
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/README.md
-        DESTINATION ${CMAKE_INSTALL_DOCDIR})
+        DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/pare-dev
+        COMPONENT development USE_SOURCE_PERMISSIONS)

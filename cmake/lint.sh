@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$1
-folders=(bench calib core eval examples formats include kernels model pipeline quant search sparsity tests
-  tokenizer tools)
+folders=(bench c_interface calib core eval examples formats include kernels model pipeline quant
+  search sparsity tests tokenizer tools)
 
 mapfile -t sources < <(find "${folders[@]}" -name '*.cpp' -o -name '*.h' | sort)
 echo "==> clang-format on ${#sources[@]} files"

@@ -44,7 +44,7 @@ std::string instruction_sets() {
 
 }  // namespace
 
-std::string version() { return PARE_VERSION; }
+std::string version() { return PARE_VERSION_STRING; }
 
 std::string version_details() {
   std::string text = "pare " + version() + "\n";

@@ -1,9 +1,11 @@
 #include "formats/checkpoint_reader.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <mutex>
 #include <set>
+#include <tuple>
 
 #include "core/sha256.h"
 #include "formats/checkpoint_entries.h"
@@ -59,9 +61,9 @@ std::vector<Element> copy_of(std::span<const std::byte> bytes) {
   return result;
 }
 
-class Checkpoint final : public WeightSource {
+class StoredCheckpoint final : public CheckpointSource {
  public:
-  explicit Checkpoint(const std::string& path) : path_(path) {
+  explicit StoredCheckpoint(const std::string& path) : path_(path) {
     std::string index;
     if (input_kind(path) == PathKind::kFolder) {
       index = find_index(path);
@@ -77,11 +79,16 @@ class Checkpoint final : public WeightSource {
     for (size_t number = 0; number < shards_.size(); ++number) add_entries(number);
     for (const auto& [name, entry] : entries_) names_.push_back(name);
     read_root(*shards_[0]);
+    stored_order_ = names_;
+    std::sort(stored_order_.begin(), stored_order_.end(),
+              [this](const auto& a, const auto& b) { return place(a) < place(b); });
   }
 
   const std::string& path() const override { return path_; }
-  const std::string& config_json() const override { return config_json_; }
-  const std::map<std::string, std::string>& text_files() const override { return text_files_; }
+  const std::string& config_json() const override { return header_.config_json; }
+  const std::map<std::string, std::string>& text_files() const override {
+    return header_.text_files;
+  }
   const std::vector<std::string>& names() const override { return names_; }
   bool contains(const std::string& name) const override { return entries_.contains(name); }
   bool is_compressed(const std::string& name) const override {
@@ -98,12 +105,9 @@ class Checkpoint final : public WeightSource {
   }
 
   CompressedWeight compressed(const std::string& name) const override {
-    const Placed& placed = find(name);
+    const Placed& placed = find_compressed(name);
     const CheckpointEntry& entry = placed.entry;
     const Shard& from = shard(placed);
-    if (entry.layout == nullptr) {
-      malformed(from.file.path(), "tensor \"" + name + "\" is not stored compressed");
-    }
     CompressedWeight weight = entry.weight;
     weight.codes = copy_of<uint8_t>(from.bytes(*entry.data));
     if (entry.scale != nullptr) {
@@ -163,7 +167,24 @@ class Checkpoint final : public WeightSource {
     return sha256_;
   }
 
-  const std::string& recipe_json() const override { return recipe_json_; }
+  const std::string& recipe_json() const override { return header_.recipe_json; }
+
+  const CheckpointHeader& header() const override { return header_; }
+  const std::string& tool_version() const override { return tool_version_; }
+  int64_t format_version() const override { return format_version_; }
+  const std::vector<std::string>& stored_order() const override { return stored_order_; }
+
+  std::string stored_dtype(const std::string& name) const override {
+    const CheckpointEntry& entry = find(name).entry;
+    return entry.layout == nullptr ? std::string(dtype_name(entry.dtype)) : entry.layout->dtype;
+  }
+
+  CompressedWeight outline(const std::string& name) const override {
+    return find_compressed(name).entry.weight;
+  }
+  bool has_pre_quant_scale(const std::string& name) const override {
+    return find_compressed(name).entry.pre_quant_scale != nullptr;
+  }
 
   /// See pare::verify_hashes().
   int64_t verify() const {
@@ -238,23 +259,29 @@ class Checkpoint final : public WeightSource {
 
   void read_root(const Shard& first) {
     const std::string& file = first.file.path();
-    config_json_ = text_attribute(first.contents.root, "config_json", file);
-    check_json(config_json_, file + ": config_json");
-    recipe_json_ = text_attribute(first.contents.root, "recipe_json", file);
+    format_version_ = number_attribute(first.contents.root, "pare_format_version", file);
     std::array<std::string_view, kHeaderTexts.size()> texts;
     for (size_t i = 0; i < texts.size(); ++i) {
       texts[i] = text_attribute(first.contents.root, kHeaderTexts[i], file);
     }
+    check_json(texts[1], file + ": config_json");
     if (header_sha256(texts) != text_attribute(first.contents.root, "header_sha256", file)) {
       malformed(file, "the texts of the root differ from header_sha256 (damaged file?)");
     }
+    header_.architecture = texts[0];
+    header_.config_json = texts[1];
+    header_.recipe_json = texts[2];
+    tool_version_ = texts[3];
+    header_.calibration_sha256 = texts[4];
+    header_.source_sha256 = texts[5];
     for (const StoredDataset& dataset : first.contents.meta) {
       const std::span<const std::byte> bytes = first.bytes(dataset);
       check_sha256(first, dataset);  // All of it is read here anyway.
       if (dataset.type != StoredType::kU8 || dataset.shape.size() != 1) {
         malformed(file, "text \"" + dataset.name + "\" is not a list of bytes");
       }
-      text_files_[dataset.name] = {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+      header_.text_files[dataset.name] = {reinterpret_cast<const char*>(bytes.data()),
+                                          bytes.size()};
     }
   }
 
@@ -276,7 +303,20 @@ class Checkpoint final : public WeightSource {
     if (found == entries_.end()) malformed(path_, "there is no tensor \"" + name + "\"");
     return found->second;
   }
+  const Placed& find_compressed(const std::string& name) const {
+    const Placed& placed = find(name);
+    if (placed.entry.layout == nullptr) {
+      malformed(shard(placed).file.path(), "tensor \"" + name + "\" is not stored compressed");
+    }
+    return placed;
+  }
   const Shard& shard(const Placed& placed) const { return *shards_[placed.shard]; }
+
+  /// Where a tensor begins. One of no bytes has no place of its own: its name decides.
+  std::tuple<size_t, uint64_t, std::string> place(const std::string& name) const {
+    const Placed& placed = entries_.at(name);
+    return {placed.shard, placed.entry.data->offset, name};
+  }
 
   /// What decides how the codes of a compressed weight multiply, which their bytes do not say.
   static std::string arithmetic_of(const StoredDataset& part, const std::string& shown) {
@@ -301,7 +341,7 @@ class Checkpoint final : public WeightSource {
   /// what was evaluated, so that it must not be that of another payload.
   std::string compute_sha256() const {
     Sha256 hash;
-    hash.update("config " + sha256_hex(config_json_) + "\n");
+    hash.update("config " + sha256_hex(header_.config_json) + "\n");
     for (const auto& [name, placed] : entries_) {
       for (const StoredDataset* part : placed.entry.parts()) {
         const std::string shown = shard(placed).file.path() + ": tensor \"" + part->name + "\"";
@@ -318,20 +358,21 @@ class Checkpoint final : public WeightSource {
   std::vector<std::unique_ptr<Shard>> shards_;
   std::map<std::string, Placed> entries_;
   std::vector<std::string> names_;
-  std::string config_json_;
-  std::string recipe_json_;
-  std::map<std::string, std::string> text_files_;
+  std::vector<std::string> stored_order_;
+  CheckpointHeader header_;
+  std::string tool_version_;
+  int64_t format_version_ = 0;
   mutable std::once_flag hashed_;
   mutable std::string sha256_;
 };
 
 }  // namespace
 
-std::unique_ptr<WeightSource> open_checkpoint(const std::string& path) {
-  return std::make_unique<Checkpoint>(path);
+std::unique_ptr<CheckpointSource> open_checkpoint(const std::string& path) {
+  return std::make_unique<StoredCheckpoint>(path);
 }
 
-int64_t verify_hashes(const std::string& path) { return Checkpoint(path).verify(); }
+int64_t verify_hashes(const std::string& path) { return StoredCheckpoint(path).verify(); }
 
 bool is_checkpoint_folder(const std::string& path) {
   return input_kind(path) == PathKind::kFolder && !find_index(path).empty();

@@ -9,17 +9,40 @@
 //   CompressedWeight weight = source->compressed("model.layers.0.mlp.up_proj.weight");
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "formats/checkpoint_writer.h"
 #include "formats/weight_source.h"
 
 namespace pare {
 
+/// A checkpoint as a source of tensors, and what only a checkpoint can say.
+class CheckpointSource : public WeightSource {
+ public:
+  /// What its root says, with the texts that WeightSource has too.
+  virtual const CheckpointHeader& header() const = 0;
+  virtual const std::string& tool_version() const = 0;
+  virtual int64_t format_version() const = 0;
+
+  /// names() in the order in which they are stored.
+  virtual const std::vector<std::string>& stored_order() const = 0;
+
+  /// The element type of a tensor or the codes of a compressed weight, in the file's words. Throws
+  /// Error(kInputMalformed) when there is none.
+  virtual std::string stored_dtype(const std::string& name) const = 0;
+
+  /// A compressed weight without its vectors. Reads nothing. Throws as compressed().
+  virtual CompressedWeight outline(const std::string& name) const = 0;
+  virtual bool has_pre_quant_scale(const std::string& name) const = 0;
+};
+
 /// `path` is an .h5 file, an .h5.index.json file, or a folder that holds exactly one of the latter.
 /// Throws Error(kInputMissing) when it or a shard is not there, Error(kInputMalformed) when
 /// something in it breaks a rule of the format.
-std::unique_ptr<WeightSource> open_checkpoint(const std::string& path);
+std::unique_ptr<CheckpointSource> open_checkpoint(const std::string& path);
 
 /// Recomputes the SHA-256 of every stored dataset, and of every shard that an index names. Returns
 /// the number of payload bytes that were checked. Throws Error(kInputMalformed) that names the

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -49,6 +50,9 @@ void check_choice(const std::string& value, const std::vector<std::string>& know
 
 /// Parts of "a,b,c"; empty ones are dropped.
 std::vector<std::string> split_list(std::string_view text);
+
+/// Column at which descriptions of options begin on a help page.
+inline constexpr size_t kHelpIndent = 28;
 
 /// The page that --help prints: usage, examples, then the options by group with defaults, within
 /// 80 columns.

@@ -152,7 +152,7 @@ void describe_evaluation(CLI::App& app, EvaluationCommand& command) {
   add("--limit", options.limit, "N",
       "Only so many windows or questions, or that share when below 1; 0: all")
       ->default_str("0");
-  add("--precision", options.precision, "NAME", "bf16, as deployed, or fp32, slow and exact")
+  add("--precision", options.precision, "bf16|fp32", "As deployed, or slow and exact")
       ->capture_default_str();
   flag("--by-layer", options.by_layer,
        "Also the error of each linear by itself, and the divergence that it alone causes");
@@ -189,7 +189,7 @@ void describe_evaluation(CLI::App& app, EvaluationCommand& command) {
   add("--cache", options.cache, "DIR",
       "Keep finished parts: an interrupted run goes on, a later one skips what it has");
   flag("--no-prefix-reuse", command.no_prefix_reuse, "Run each question's examples again; slower");
-  add("--progress", command.progress, "MODE", "auto, bar, plain or none, on stderr")
+  add("--progress", command.progress, "auto|bar|plain|none", "Progress on stderr")
       ->capture_default_str();
   flag("-q,--quiet", command.quiet, "No progress on stderr");
 

@@ -9,7 +9,7 @@ namespace pare::tools {
 namespace {
 
 constexpr size_t kColumns = 80;
-constexpr size_t kIndent = 28;
+constexpr size_t kIndent = kHelpIndent;
 
 // "-o, --output PATH"
 std::string spelling(const CLI::Option& option) {

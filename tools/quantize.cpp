@@ -165,7 +165,7 @@ int run(std::vector<std::string> arguments) {
   app.add_option("--lora-mode", command.options.lora_mode,
                  "merge: into the weights before anything else; beside: stays as it is beside the "
                  "compressed ones")
-      ->type_name("HOW")
+      ->type_name("merge|beside")
       ->capture_default_str()
       ->group("Input");
   describe_options(app, command);

@@ -25,14 +25,14 @@ void describe_scheme(CLI::App& app, Command& command) {
       "Number format, --list-qformats explains each; several are calibrated once, and -o has "
       "{qformat} in its name")
       ->capture_default_str();
-  add("--sparsity", options.sparsity, "NAME",
-      "2:4 sparsity, with any format: none, magnitude, wanda, ria, sparsegpt, admm")
+  add("--sparsity", options.sparsity, "none|magnitude|wanda|ria|sparsegpt|admm",
+      "2:4 sparsity, with any format")
       ->capture_default_str();
-  add("--permute-channels", options.permute_channels, "WHEN",
-      "2:4: put channels that pruning would make compete apart, where that is free: on, off, or "
-      "auto, where it pays on the calibration text")
+  add("--permute-channels", options.permute_channels, "on|off|auto",
+      "2:4: put channels that pruning would make compete apart, where that is free; auto: where it "
+      "pays on the calibration text")
       ->capture_default_str();
-  add("--algo", options.algo, "NAME",
+  add("--algo", options.algo, "auto|rtn|clip|awq|gptq|smoothquant",
       "Method: auto, the best for the format; rtn; clip, awq, gptq (INT4, FP4); gptq (FP8); "
       "clip, gptq, smoothquant (INT8)")
       ->capture_default_str();
@@ -63,10 +63,9 @@ void describe_scheme(CLI::App& app, Command& command) {
   add("--sparsegpt-damping", options.sparsegpt_damping, "SHARE",
       "SparseGPT, ADMM, GPTQ: share of the mean diagonal that is added to the Gram matrix")
       ->default_str("0.01");
-  add("--rotate", options.rotate, "WHAT",
+  add("--rotate", options.rotate, "none|residual|residual+heads",
       "residual: a Hadamard matrix spreads the residual stream's outliers over all channels, "
-      "folded "
-      "into the weights; residual+heads: also attention's values, head by head; none")
+      "folded into the weights; residual+heads: also attention's values, head by head")
       ->capture_default_str();
   add("--rotate-seed", command.rotate_seed, "S", "Signs of that matrix")->capture_default_str();
   add("--sparsity-skip", options.sparsity_skip, "REGEX",
@@ -90,10 +89,10 @@ void describe_scheme(CLI::App& app, Command& command) {
       "Mixed precision: where the plan goes; else beside the output");
   add("--recipe", options.recipe, "FILE.json",
       "These options from a file; flags given beside it win");
-  add("--kv-cache,--kv_cache_dtype", options.kv_cache, "NAME",
-      "Keys and values are cached as none (the model's type), fp8 or int8; needs --calib")
+  add("--kv-cache,--kv_cache_dtype", options.kv_cache, "none|fp8|int8",
+      "How keys and values are cached; none: in the model's type; needs --calib")
       ->capture_default_str();
-  add("--kv-scales", options.kv_scales, "WHICH",
+  add("--kv-scales", options.kv_scales, "tensor|head",
       "KV cache: one static scale a tensor, or one for each head")
       ->capture_default_str();
   app.add_flag("--kv-affine", options.kv_affine,
@@ -127,7 +126,7 @@ void describe_rest(CLI::App& app, Command& command) {
   add("--save-stats", options.save_stats, "FILE.h5",
       "Keep what calibration found, of the uncompressed model, for other formats");
   add("--stats", options.stats, "FILE.h5", "Such a file, instead of calibrating again");
-  add("--moe-calib", options.moe_calib, "WHICH",
+  add("--moe-calib", options.moe_calib, "routed|all",
       "Experts see the tokens that chose them (routed; more where those are too few), or all")
       ->capture_default_str();
   flag("--uncompressed-inputs", options.uncompressed_inputs,
@@ -155,7 +154,7 @@ void describe_rest(CLI::App& app, Command& command) {
       ->default_str("no limit");
   add("--work-dir", options.work_dir, "DIR", "Keep finished layers there, for --resume");
   flag("--resume", options.resume, "Go on from --work-dir");
-  add("--progress", command.progress, "MODE", "auto, bar, plain or none, on stderr")
+  add("--progress", command.progress, "auto|bar|plain|none", "Progress on stderr")
       ->capture_default_str();
   flag("-q,--quiet", command.quiet, "Neither progress nor warnings on stderr");
 

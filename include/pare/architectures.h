@@ -1,6 +1,8 @@
 // The models that pare reads.
 //
-//   for (const pare::ArchitectureInfo& known : pare::known_architectures()) print(known.name);
+//   for (const pare::ArchitectureInfo& known : pare::known_architectures()) {
+//     std::puts(known.name.c_str());
+//   }
 #pragma once
 
 #include <span>

@@ -5,9 +5,9 @@
 // was found and what to do. Errors are values: copyable, safe to pass between threads.
 //
 //   try {
-//     pare::quantize(options, callbacks);
+//     pare::Checkpoint checkpoint("llama-int4.h5");
 //   } catch (const pare::Error& error) {
-//     if (error.code() == pare::ErrorCode::kInputMissing) ...
+//     if (error.code() == pare::ErrorCode::kInputMissing) std::puts(error.what());
 //   }
 #pragma once
 

@@ -2,6 +2,12 @@
 //
 // Signs: a difference is candidate − baseline; a loss is positive where the candidate is worse.
 // Shares are fractions, not percent; divergences and losses are in nats.
+//
+//   const pare::EvaluateReport report = pare::evaluate({}, {});
+//   for (const pare::ModelResult& model : report.candidates) {
+//     const pare::PerplexityResult& result = model.perplexities.at("perplexity");
+//     std::printf("%s %g times the baseline's\n", model.name.c_str(), result.ratio.value);
+//   }
 #pragma once
 
 #include <cstdint>

@@ -4,7 +4,10 @@
 // is not shown to be small enough does not pass. So few questions or windows fail a tight gate.
 //
 //   const pare::Gates gates{.max_loss = 0.01, .max_kl = 0.02};
-//   for (const pare::FailedGate& failed : pare::failed_gates(report, gates)) log(failed.message);
+//   const pare::EvaluateReport report = pare::evaluate({}, {});
+//   for (const pare::FailedGate& failed : pare::failed_gates(report, gates)) {
+//     std::puts(failed.message.c_str());
+//   }
 #pragma once
 
 #include <optional>

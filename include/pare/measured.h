@@ -1,4 +1,7 @@
 // A figure with what is known of its error.
+//
+//   const pare::Measured ratio{1.01, 0.002, pare::Interval{1.006, 1.014}};
+//   if (ratio.interval && !ratio.interval->contains(1)) std::puts("worse than the baseline");
 #pragma once
 
 #include <optional>

@@ -3,6 +3,13 @@
 // The library calls Callbacks::on_progress from the thread that called it, never concurrently.
 // Cancellation is polled between blocks of work; a cancelled call throws Error(kInterrupted)
 // after its output is in a safe state.
+//
+//   pare::Callbacks callbacks;
+//   callbacks.on_progress = [](const pare::Progress& at) {
+//     std::printf("%3.0f %% %s\n", 100 * at.done, at.detail.c_str());
+//   };
+//   callbacks.cancelled = [] { return false; };
+//   pare::quantize({}, callbacks);
 #pragma once
 
 #include <cstdint>

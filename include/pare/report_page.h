@@ -2,7 +2,7 @@
 //
 // A pure function on texts; safe from any thread. The same reports give the same bytes.
 //
-//   pare::EvaluateReport report = pare::evaluate(options, {});
+//   pare::EvaluateReport report = pare::evaluate({}, {});
 //   std::string html = pare::report_page({pare::to_json(report)});
 #pragma once
 

@@ -13,7 +13,7 @@
 //   options.targets = {"llama-8b-fp8.h5"};
 //   options.text = "wiki.test.raw";
 //   pare::SpeculativeReport report = pare::evaluate_speculative(options, {});
-//   report.pairs[0].sampling.best_speedup;
+//   const double speedup = report.pairs[0].sampling.best_speedup;
 #pragma once
 
 #include <cstddef>

@@ -1,9 +1,14 @@
 // Which pare this is.
+//
+//   static_assert(PARE_VERSION >= 100);           // The headers: 0.1.0 or later.
+//   if (pare::version() != PARE_VERSION_STRING) {  // The library that was found when it runs.
+//   }
 #pragma once
 
 #include <string>
 
 #include "pare/export.h"
+#include "pare/version_number.h"
 
 namespace pare {
 

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "formats/checkpoint_reader.h"
@@ -51,7 +52,8 @@ TEST(PathFaults, OfAModelsFolder) {
 TEST(PathFaults, OfACheckpoint) {
   const TempFolder folder;
   make_loop(folder / "loop");
-  for (const auto& open : {open_weight_source, open_checkpoint}) {
+  using Open = std::function<void(const std::string&)>;
+  for (const Open& open : {Open(open_weight_source), Open(open_checkpoint)}) {
     expect_error([&] { open(folder / "loop"); }, ErrorCode::kInputMissing,
                  {folder / "loop", kLoop});
     const std::string long_name = folder / std::string(300, 'n');
