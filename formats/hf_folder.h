@@ -7,6 +7,7 @@
 //   auto source = open_hf_folder("models/llama");
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 
@@ -18,5 +19,8 @@ namespace pare {
 /// Error(kInputMalformed) when one is damaged, the index and the shards disagree, or the weights
 /// are of a kind that is not read: pickled, or quantized in another way than the two above.
 std::unique_ptr<WeightSource> open_hf_folder(const std::string& path);
+
+/// The files of a folder that WeightSource::text_files() shows.
+std::map<std::string, std::string> read_model_texts(const std::string& folder);
 
 }  // namespace pare
