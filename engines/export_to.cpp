@@ -8,6 +8,7 @@
 #include "core/sha256.h"
 #include "core/thread_pool.h"
 #include "engines/engine_export.h"
+#include "engines/tensorrt_llm_export.h"
 #include "formats/export_manifest.h"
 #include "formats/input_paths.h"
 #include "formats/mapped_file.h"
@@ -23,11 +24,14 @@ struct Form {
   const char* name;
   const char* remark;
   EngineExport (*make)(const ModelFiles& model, const EngineOptions& options);
+  bool has_ranks = false;  ///< Whether tp_size and pp_size mean anything.
 };
 
-constexpr std::array<Form, 2> kForms = {
+constexpr std::array<Form, 3> kForms = {
     {{"compressed-tensors", "vLLM, SGLang: FP8, INT8, INT4, FP4, and an FP8 cache",
       export_compressed_tensors},
+     {"tensorrt-llm", "TensorRT-LLM up to 1.2: FP8, INT8, INT4, and a cache in FP8 or INT8",
+      export_tensorrt_llm, true},
      {"dense", "any engine: weights dequantized to BF16", export_dense}}};
 
 const Form& find_form(const std::string& name) {
@@ -96,6 +100,14 @@ ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks)
   const auto start = std::chrono::steady_clock::now();
   const Form& form = find_form(options.format);
   if (options.shard_bytes < 1) throw Error(ErrorCode::kUsage, "shard_bytes must be at least 1");
+  if (options.tp_size < 1 || options.pp_size < 1) {
+    throw Error(ErrorCode::kUsage, "tp_size and pp_size must be at least 1");
+  }
+  if (!form.has_ranks && (options.tp_size != 1 || options.pp_size != 1)) {
+    throw Error(ErrorCode::kUsage, std::string("tp_size and pp_size are for --export "
+                                               "tensorrt-llm; ") +
+                                       form.name + " is not split");
+  }
   ProgressMeter meter(callbacks, 0);
   ThreadPool pool(static_cast<size_t>(options.threads));
   const ModelFiles model = open_model_files(options.checkpoint);
@@ -106,7 +118,9 @@ ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks)
     report.quantized_linears += model.source->is_compressed(name) ? 1 : 0;
   }
   meter.phase("read", options.checkpoint);
-  EngineExport made = form.make(model, {.shard_bytes = options.shard_bytes});
+  EngineExport made = form.make(
+      model,
+      {.shard_bytes = options.shard_bytes, .tp_size = options.tp_size, .pp_size = options.pp_size});
   report.source_sha256 = model.source->sha256();
   report.warnings = made.warnings;
   for (const std::string& warning : made.warnings) meter.warn(warning);

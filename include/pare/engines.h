@@ -25,7 +25,11 @@ struct ExportOptions {
   std::string output;      ///< The folder to write.
   bool force = false;      ///< Replaces a folder that an export wrote, after success only.
   int64_t shard_bytes = int64_t{5} << 30;  ///< A file of weights is no larger, where it can be cut.
-  int threads = 0;                         ///< 0: all processors; never changes a byte.
+  /// Ranks of tensor and pipeline parallelism, for "tensorrt-llm", whose files are for one rank
+  /// each.
+  int64_t tp_size = 1;
+  int64_t pp_size = 1;
+  int threads = 0;  ///< 0: all processors; never changes a byte.
 };
 
 struct ExportedFile {
