@@ -30,7 +30,7 @@ struct Form {
 constexpr std::array<Form, 3> kForms = {
     {{"compressed-tensors", "vLLM, SGLang: FP8, INT8, INT4, FP4, and an FP8 cache",
       export_compressed_tensors},
-     {"tensorrt-llm", "TensorRT-LLM up to 1.2: FP8, INT8, INT4, and a cache in FP8 or INT8",
+     {"tensorrt-llm", "TensorRT-LLM 0.9 to 1.2: FP8, INT8, INT4, a quantized cache",
       export_tensorrt_llm, true},
      {"dense", "any engine: weights dequantized to BF16", export_dense}}};
 

@@ -76,8 +76,8 @@ bool has_bias(const std::vector<TrtLinearPlan>& plans, const std::string& ending
   });
 }
 
-void add_half(const TrtLayout& layout, const Json& source, const std::vector<TrtLinearPlan>& plans,
-              Json& json) {
+void add_half(const TrtLayout& layout, const TrtSizes& encoder, const Json& source,
+              const std::vector<TrtLinearPlan>& plans, Json& json) {
   // The numbers of LayerNormType, LayerNormPositionType and MLPType of tensorrt_llm/functional.py.
   const TrtFamily& family = *layout.family;
   const TrtSizes& sizes = layout.sizes;
@@ -105,9 +105,9 @@ void add_half(const TrtLayout& layout, const Json& source, const std::vector<Trt
   json["rescale_before_lm_head"] =
       relative && family.model_type == std::string("t5") &&
       value_or(source, "scale_decoder_outputs", tied ? "true" : "false") == true;
-  json["encoder_hidden_size"] = sizes.hidden;
-  json["encoder_num_heads"] = sizes.heads;
-  json["encoder_head_size"] = sizes.head_dim;
+  json["encoder_hidden_size"] = encoder.hidden;
+  json["encoder_num_heads"] = encoder.heads;
+  json["encoder_head_size"] = encoder.head_dim;
   json["skip_cross_qkv"] = false;
   for (const char* key :
        {"decoder_start_token_id", "eos_token_id", "bos_token_id", "pad_token_id"}) {
@@ -172,8 +172,9 @@ TrtQuantizationText trt_quantization(const std::vector<TrtLinearPlan>& plans,
   return text;
 }
 
-Json trt_config_json(const TrtLayout& layout, const Json& source_config, const Json& quantization,
-                     const std::vector<TrtLinearPlan>& plans, bool has_head) {
+Json trt_config_json(const TrtLayout& layout, const TrtSizes& encoder, const Json& source_config,
+                     const Json& quantization, const std::vector<TrtLinearPlan>& plans,
+                     bool has_head) {
   const TrtFamily& family = *layout.family;
   const TrtSizes& sizes = layout.sizes;
   const bool half = *family.target == 'E' || *family.target == 'D';
@@ -226,7 +227,7 @@ Json trt_config_json(const TrtLayout& layout, const Json& source_config, const J
   const bool head_norms = std::ranges::any_of(
       family.modules, [](const TrtModule& module) { return module.kind == TrtKind::kHeadNorm; });
   if (head_norms) json["qk_layernorm"] = true;
-  if (half) add_half(layout, source_config, plans, json);
+  if (half) add_half(layout, encoder, source_config, plans, json);
   json["mapping"] = {{"world_size", sizes.tp_size * sizes.pp_size},
                      {"tp_size", sizes.tp_size},
                      {"pp_size", sizes.pp_size}};

@@ -22,8 +22,9 @@ struct TrtQuantizationText {
 TrtQuantizationText trt_quantization(const std::vector<TrtLinearPlan>& plans,
                                      const TrtLayout& layout, const std::string& cache);
 
-/// config.json of a half; keys in the order of the form's definition.
-nlohmann::ordered_json trt_config_json(const TrtLayout& layout,
+/// config.json of a half; keys in the order of the form's definition. `encoder`: sizes of the half
+/// that a decoder looks at; of a decoder alone, its own.
+nlohmann::ordered_json trt_config_json(const TrtLayout& layout, const TrtSizes& encoder,
                                        const nlohmann::ordered_json& source_config,
                                        const nlohmann::ordered_json& quantization,
                                        const std::vector<TrtLinearPlan>& plans, bool has_head);

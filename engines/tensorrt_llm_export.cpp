@@ -112,6 +112,12 @@ class Exporter {
       const TrtLinearPlan& plan = plans.back();
       shared.push_back(std::make_shared<const TrtLinearPlan>(plan));
       for (const std::string& warning : plan.warnings) warn(warning);
+      // Its Qwen models add none there, whatever the files hold.
+      if (plan.bias && layout.family->decoder == std::string("qwen") && !linear.is_qkv) {
+        throw Error(ErrorCode::kInputMalformed, "\"" + linear.sources[0] +
+                                                    "\" has a bias; TensorRT-LLM's " +
+                                                    layout.family->target + " has none there");
+      }
       for (size_t i = 0; i < linear.sources.size(); ++i) {
         plan_of_[linear.sources[i] + ".weight"] = {shared.back(), i};
       }
@@ -121,8 +127,8 @@ class Exporter {
     const TrtQuantizationText quantization = trt_quantization(plans, layout, cache);
     for (const std::string& warning : quantization.warnings) warn(warning);
     const bool has_head = add_ranks(half, shared);
-    const Json config =
-        trt_config_json(layout, source_config, quantization.quantization, plans, has_head);
+    const Json config = trt_config_json(layout, halves_[0].layout.sizes, source_config,
+                                        quantization.quantization, plans, has_head);
     result_.files[half.label + "config.json"] = config.dump(2) + "\n";
     if (!quantization.layers.is_null()) {
       result_.files[half.label + "quant_cfg.json"] = quantization.layers.dump(2) + "\n";

@@ -10,7 +10,16 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// KV heads of the model, which config.json may have written several times; 0 where nothing is said.
+// What hf_config.json says; empty where it is not there.
+std::string read_source_config(const std::string& folder) {
+  constexpr size_t kMostBytes = size_t{64} << 20;
+  const std::string path = folder + "/" + kSourceConfig;
+  if (!input_file_exists(path)) return "";
+  std::string text = read_text_file(path, kMostBytes);
+  check_json(text, path);
+  return text;
+}
+
 int64_t model_kv_heads(const std::string& config_json) {
   if (config_json.empty()) return 0;
   const Json json = Json::parse(config_json);
@@ -43,15 +52,14 @@ void open_part(const std::string& label, TrtFolder& folder) {
 
 }  // namespace
 
+int64_t trt_model_kv_heads(const std::string& folder) {
+  return model_kv_heads(read_source_config(folder));
+}
+
 TrtFolder open_trt_folder(const std::string& path) {
-  constexpr size_t kMostBytes = size_t{64} << 20;
   TrtFolder folder;
   folder.path = path;
-  const std::string source_config = path + "/" + kSourceConfig;
-  if (input_file_exists(source_config)) {
-    folder.source_config = read_text_file(source_config, kMostBytes);
-    check_json(folder.source_config, source_config);
-  }
+  folder.source_config = read_source_config(path);
   if (input_file_exists(path + "/config.json")) {
     open_part("", folder);
   } else {

@@ -136,7 +136,8 @@ class Placer {
         if (dtype != DType::kI8 && dtype != DType::kU8) expected = "I8";
     }
     if (expected == nullptr) return;
-    malformed(index, name, "is " + std::string(dtype_name(dtype)) + ", expected " + expected);
+    malformed(index, name,
+              "is " + std::string(safetensors_dtype_name(dtype)) + ", expected " + expected);
   }
 
   void add_linear(const TrtLinear& linear) {

@@ -41,6 +41,10 @@ struct TrtFolder {
   std::string source_config;  ///< hf_config.json; empty when it is not there.
 };
 
+/// KV heads of the model, as hf_config.json has them: config.json may have written each several
+/// times. 0 where nothing is said. Throws Error(kInputMalformed) for a damaged file.
+int64_t trt_model_kv_heads(const std::string& folder);
+
 /// Opens what a folder says there is, without looking at tensors. Throws Error(kInputMissing) for a
 /// rank that is not there, Error(kInputMalformed) as read_trt_config().
 TrtFolder open_trt_folder(const std::string& path);

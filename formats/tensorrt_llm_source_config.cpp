@@ -54,12 +54,13 @@ void add_t5(const TrtConfig& config, Json& source) {
 
 Json make_source_config(const TrtConfig& config, const TrtConfig* encoder, const TrtFacts& facts) {
   const TrtFamily& family = *config.family;
-  Json source = {{"architectures", {family.architecture}},
+  Json source = {{"architectures", Json::array({family.architecture})},
                  {"model_type", family.model_type},
                  {"torch_dtype", config.json.at("dtype")}};
   if (encoder != nullptr) add_keys(*encoder, source);
   add_keys(config, source);
-  for (const auto& [key, value] : Json::parse(family.fixed).items()) source[key] = value;
+  const Json fixed = Json::parse(family.fixed);
+  for (const auto& [key, value] : fixed.items()) source[key] = value;
   source["tie_word_embeddings"] = facts.tied;
   if (family.position_embedding_type == std::string("rope_gpt_neox")) {
     add_rotary(config, source);
