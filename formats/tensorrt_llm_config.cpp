@@ -146,7 +146,7 @@ TrtQuantization read_quantization(const Reader& config, const std::string& path)
   if (!config.has("quantization")) return quantization;
   const Reader reader = config.object("quantization");
   quantization.cache = reader.text("kv_cache_quant_algo");
-  if (quantization.cache != "" && quantization.cache != "FP8" && quantization.cache != "INT8") {
+  if (!quantization.cache.empty() && quantization.cache != "FP8" && quantization.cache != "INT8") {
     reader.fail("kv_cache_quant_algo \"" + quantization.cache + "\" is not read; FP8 and INT8 are");
   }
   if (reader.has("exclude_modules")) {

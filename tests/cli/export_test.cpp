@@ -48,7 +48,8 @@ TEST_F(Export, WritesAFolderThatAccuracyEvalMeasures) {
 }
 
 TEST_F(Export, WritesAFileForEachRank) {
-  compress({"--awq_block_size", "16"});
+  const Finished made = run_program(kQuantize, arguments({"--qformat", "fp8", "-q"}));
+  ASSERT_EQ(made.status, 0) << made.err;
   const Finished done = run(
       {out_, "--export", "tensorrt-llm", "-o", folder_, "--tp-size", "2", "--pp_size", "2", "-q"});
   ASSERT_EQ(done.status, 0) << done.err;
