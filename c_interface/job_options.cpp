@@ -169,7 +169,8 @@ const Table& export_options() {
   static const Table table = {
       {"checkpoint", of(&Options::checkpoint)},   {"format", of(&Options::format)},
       {"output", of(&Options::output)},           {"force", of(&Options::force)},
-      {"shard_bytes", of(&Options::shard_bytes)}, {"threads", of(&Options::threads)},
+      {"shard_bytes", of(&Options::shard_bytes)}, {"tp_size", of(&Options::tp_size)},
+      {"pp_size", of(&Options::pp_size)},         {"threads", of(&Options::threads)},
   };
   return table;
 }

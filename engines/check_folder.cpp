@@ -2,8 +2,10 @@
 
 #include "engines/engine_check.h"
 #include "engines/folder_check.h"
+#include "engines/tensorrt_llm_check.h"
 #include "formats/input_paths.h"
 #include "formats/mapped_file.h"
+#include "formats/tensorrt_llm_config.h"
 #include "pare/engines.h"
 #include "pare/error.h"
 
@@ -52,8 +54,13 @@ CheckReport check_folder(const CheckOptions& options) {
   report.folder = options.folder;
   const EngineCheckOptions check{.tp_size = options.tp_size};
   EngineFindings findings;
-  report.format = form_of(options.folder);
-  check_hf_folder(options.folder, check, findings);
+  if (is_trt_folder(options.folder)) {
+    report.format = "tensorrt-llm";
+    check_tensorrt_llm(options.folder, check, findings);
+  } else {
+    report.format = form_of(options.folder);
+    check_hf_folder(options.folder, check, findings);
+  }
   report.quantized_linears = findings.quantized_linears;
   report.refusals = published(std::move(findings.refusals));
   report.remarks = published(std::move(findings.remarks));

@@ -19,6 +19,8 @@ namespace pare {
 
 struct EngineOptions {
   int64_t shard_bytes = int64_t{5} << 30;
+  int64_t tp_size = 1;  ///< Ranks, for a form that has a file for each.
+  int64_t pp_size = 1;
 };
 
 struct EngineExport {

@@ -8,6 +8,7 @@
 #include "core/sha256.h"
 #include "core/thread_pool.h"
 #include "engines/engine_export.h"
+#include "engines/tensorrt_llm_export.h"
 #include "formats/beside_source.h"
 #include "formats/export_manifest.h"
 #include "formats/input_paths.h"
@@ -29,7 +30,7 @@ struct Form {
                        const EngineOptions& options);
 };
 
-constexpr std::array<Form, 6> kForms = {
+constexpr std::array<Form, 7> kForms = {
     {{"compressed-tensors",
       "vLLM, SGLang: FP8, INT8, INT4, FP4, and an FP8 cache",
       {false, true},
@@ -51,15 +52,30 @@ constexpr std::array<Form, 6> kForms = {
       {false, true},
       require_gptq_v2,
       export_gptq_v2},
+     {"tensorrt-llm",
+      "TensorRT-LLM 0.9 to 1.2: FP8, INT8, INT4, a quantized cache",
+      {true, false, true},
+      require_tensorrt_llm,
+      export_tensorrt_llm},
      {"dense",
       "any engine: weights dequantized to BF16",
       {true, true},
       require_dense,
       export_dense}}};
 
-EngineOptions engine_options(const ExportOptions& options) {
+// Throws Error(kUsage) for what makes no sense.
+EngineOptions engine_options(const ExportOptions& options, const Form& form) {
   if (options.shard_bytes < 1) throw Error(ErrorCode::kUsage, "shard_bytes must be at least 1");
-  return {.shard_bytes = options.shard_bytes};
+  if (options.tp_size < 1 || options.pp_size < 1) {
+    throw Error(ErrorCode::kUsage, "tp_size and pp_size must be at least 1");
+  }
+  if (!form.traits.ranks && (options.tp_size != 1 || options.pp_size != 1)) {
+    throw Error(ErrorCode::kUsage, std::string("tp_size and pp_size are for --export "
+                                               "tensorrt-llm; ") +
+                                       form.name + " is not split");
+  }
+  return {
+      .shard_bytes = options.shard_bytes, .tp_size = options.tp_size, .pp_size = options.pp_size};
 }
 
 const Form& find_form(const std::string& name) {
@@ -155,7 +171,7 @@ FormTraits form_traits(const std::string& format) { return find_form(format).tra
 
 void check_export(const QuantizeOptions& job, const ExportOptions& options) {
   const Form& form = find_form(options.format);
-  const EngineOptions engine = engine_options(options);
+  const EngineOptions engine = engine_options(options, form);
   check_output_place(options.output, /*folder=*/true, options.force);
   if (!job.lora.empty() && job.lora_mode == "beside") {
     throw Error(ErrorCode::kUsage,
@@ -168,7 +184,7 @@ void check_export(const QuantizeOptions& job, const ExportOptions& options) {
 ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks) {
   const auto start = std::chrono::steady_clock::now();
   const Form& form = find_form(options.format);
-  const EngineOptions engine = engine_options(options);
+  const EngineOptions engine = engine_options(options, form);
   ProgressMeter meter(callbacks, 0);
   ThreadPool pool(static_cast<size_t>(options.threads));
   const ModelFiles model = open_model_files(options.checkpoint);

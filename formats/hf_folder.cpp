@@ -69,11 +69,7 @@ class HfFolder final : public WeightSource {
  public:
   explicit HfFolder(const std::string& path) : path_(path) {
     read_config();
-    for (const char* name : kTextFiles) {
-      const fs::path file = fs::path(path_) / name;
-      if (input_file_exists(file.string()))
-        text_files_[name] = read_text_file(file.string(), kMaxTextBytes);
-    }
+    text_files_ = read_model_texts(path_);
     const fs::path single = fs::path(path_) / "model.safetensors";
     const fs::path index = fs::path(path_) / "model.safetensors.index.json";
     if (input_file_exists(single.string())) {
@@ -243,6 +239,15 @@ class HfFolder final : public WeightSource {
 };
 
 }  // namespace
+
+std::map<std::string, std::string> read_model_texts(const std::string& folder) {
+  std::map<std::string, std::string> texts;
+  for (const char* name : kTextFiles) {
+    const std::string file = (fs::path(folder) / name).string();
+    if (input_file_exists(file)) texts[name] = read_text_file(file, kMaxTextBytes);
+  }
+  return texts;
+}
 
 std::unique_ptr<WeightSource> open_hf_folder(const std::string& path) {
   return decode_quantized(std::make_unique<HfFolder>(path));

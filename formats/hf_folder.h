@@ -7,6 +7,7 @@
 //   auto source = open_hf_folder("models/llama");
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 
@@ -21,5 +22,8 @@ std::unique_ptr<WeightSource> open_hf_folder(const std::string& path);
 
 /// The same with all tensors as they are stored, whatever config.json says about them.
 std::unique_ptr<WeightSource> open_stored_folder(const std::string& path);
+
+/// The files of a folder that WeightSource::text_files() shows.
+std::map<std::string, std::string> read_model_texts(const std::string& folder);
 
 }  // namespace pare

@@ -133,6 +133,19 @@ std::set<std::string> own_files(const std::string& path) {
   }
 }
 
+/// Whether a folder inside the folder holds nothing but files that belong to it.
+bool is_own_folder(const std::string& path, const std::string& name,
+                   const std::set<std::string>& own) {
+  std::error_code error;
+  const fs::path folder = fs::path(path) / name;
+  if (!fs::is_directory(fs::symlink_status(folder, error))) return false;
+  const std::vector<std::string> inside = folder_names(folder.string(), error);
+  if (error || inside.empty()) return false;
+  return std::all_of(inside.begin(), inside.end(), [&](const std::string& file) {
+    return own.contains(name + "/" + file) && fs::is_regular_file(folder / file, error);
+  });
+}
+
 /// Only what is a checkpoint from end to end may be deleted, even with force.
 void check_replaceable(const std::string& path, bool force) {
   struct stat status = {};
@@ -146,6 +159,7 @@ void check_replaceable(const std::string& path, bool force) {
   const std::set<std::string> own = own_files(path);
   for (const std::string& name : names) {
     if (own.contains(name) && fs::is_regular_file(fs::path(path) / name, error)) continue;
+    if (is_own_folder(path, name, own)) continue;
     fail(path, "holds \"" + name + "\", which is not part of a checkpoint" +
                    (own.empty() ? " (there is no index NAME.h5.index.json that names it, and no " +
                                       std::string(kExportManifest) + ")"
@@ -174,7 +188,7 @@ Descriptor claim_folder(const std::string& path, const std::string& temporary, b
     // What a killed writer left.
     std::error_code error;
     for (const std::string& name : folder_names(temporary, error)) {
-      fs::remove(fs::path(temporary) / name, error);
+      fs::remove_all(fs::path(temporary) / name, error);
     }
     try {
       check_replaceable(path, force);

@@ -11,6 +11,7 @@
 #include "formats/hf_folder.h"
 #include "formats/input_paths.h"
 #include "formats/mapped_file.h"
+#include "formats/tensorrt_llm_source.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -23,6 +24,7 @@ bool holds_safetensors(const std::string& folder) {
 }
 
 std::unique_ptr<WeightSource> open_folder(const std::string& path) {
+  if (is_trt_folder(path)) return open_tensorrt_llm(path);
   if (input_file_exists(path + "/config.json")) return open_hf_folder(path);
   if (is_checkpoint_folder(path)) return open_checkpoint(path);
   if (holds_safetensors(path)) {

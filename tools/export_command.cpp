@@ -60,6 +60,14 @@ int run_export(std::vector<std::string> arguments) {
       ->type_name("SIZE")
       ->capture_default_str()
       ->group("Output");
+  app.add_option("--tp_size", options.tp_size, "tensorrt-llm: ranks that share each layer")
+      ->type_name("N")
+      ->capture_default_str()
+      ->group("Output");
+  app.add_option("--pp_size", options.pp_size, "tensorrt-llm: ranks that have layers of their own")
+      ->type_name("N")
+      ->capture_default_str()
+      ->group("Output");
   app.add_flag("--force", options.force, "Replace an exported folder, after success only")
       ->group("Output");
   app.add_flag("--json", json, "Result as JSON on stdout; errors too")->group("Output");
@@ -73,7 +81,7 @@ int run_export(std::vector<std::string> arguments) {
       ->group("Running");
   app.add_flag("-q,--quiet", quiet, "Neither progress nor warnings on stderr")->group("Running");
   app.add_flag("-h,--help", show_help, "This page")->group("Information");
-  parse_arguments(app, std::move(arguments), {"tp_size", "pp_size"});
+  parse_arguments(app, std::move(arguments), {});
   if (show_help) {
     write_stdout(help(app));
     return 0;

@@ -52,6 +52,10 @@ ExportJob plan_exports(const Command& command, const std::string& output) {
                                           : stem + "/" + form;
     options.force = command.options.force;
     options.threads = command.options.threads;
+    if (form == kRankForm) {
+      options.tp_size = std::max<int64_t>(command.tp_size, 1);
+      options.pp_size = std::max<int64_t>(command.pp_size, 1);
+    }
     job.exports.push_back(std::move(options));
   }
   return job;

@@ -26,7 +26,11 @@ struct ExportOptions {
   std::string output;      ///< The folder to write.
   bool force = false;      ///< Replaces a folder that an export wrote, after success only.
   int64_t shard_bytes = int64_t{5} << 30;  ///< A file of weights is no larger, where it can be cut.
-  int threads = 0;                         ///< 0: all processors; never changes a byte.
+  /// Ranks of tensor and pipeline parallelism, for "tensorrt-llm", whose files are for one rank
+  /// each.
+  int64_t tp_size = 1;
+  int64_t pp_size = 1;
+  int threads = 0;  ///< 0: all processors; never changes a byte.
 };
 
 struct ExportedFile {
@@ -72,6 +76,7 @@ PARE_EXPORT std::vector<std::pair<std::string, std::string>> export_formats();
 struct FormTraits {
   bool pre_quant_scale = false;  ///< Scales of an input that no norm or linear could absorb.
   bool head_scales = false;      ///< Scales of the cache for each head (kv_scales "head").
+  bool ranks = false;            ///< A file for each rank: tp_size and pp_size.
 };
 
 /// Throws as export_to().

@@ -47,6 +47,36 @@ TEST_F(Export, WritesAFolderThatAccuracyEvalMeasures) {
   EXPECT_EQ(read_file(folder_ + "2/model.safetensors"), read_file(folder_ + "/model.safetensors"));
 }
 
+TEST_F(Export, WritesAFileForEachRank) {
+  const Finished made = run_program(kQuantize, arguments({"--qformat", "fp8", "-q"}));
+  ASSERT_EQ(made.status, 0) << made.err;
+  const Finished done = run(
+      {out_, "--export", "tensorrt-llm", "-o", folder_, "--tp-size", "2", "--pp_size", "2", "-q"});
+  ASSERT_EQ(done.status, 0) << done.err;
+  for (const char* name : {"config.json", "hf_config.json", "rank0.safetensors",
+                           "rank3.safetensors", "tokenizer.json", "pare_export.json"}) {
+    EXPECT_TRUE(std::filesystem::exists(folder_ + "/" + name)) << name;
+  }
+  const auto mapping = nlohmann::json::parse(read_file(folder_ + "/config.json"))["mapping"];
+  EXPECT_EQ(mapping["world_size"], 4);
+  // As somebody else's: no tokenizer, no configuration of the original model.
+  for (const char* name : {"hf_config.json", "tokenizer.json", "pare_export.json"}) {
+    std::filesystem::remove(folder_ + "/" + name);
+  }
+  const Finished measured =
+      run_program(kAccuracyEval, {"--baseline", out_, folder_, "--text", kText, "--ctx", "64",
+                                  "--limit", "4", "--json", "-", "-q"});
+  ASSERT_EQ(measured.status, 0) << measured.err;
+  const auto report = nlohmann::json::parse(measured.out);
+  EXPECT_EQ(report["candidates"][0]["tasks"]["perplexity"]["kl_mean"], 0);
+  // A split that cannot be done writes nothing.
+  const Finished refused =
+      run({out_, "--export", "tensorrt-llm", "-o", folder_ + "2", "--tp_size", "3"});
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_THAT(refused.err, HasSubstr("3 ranks"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "2"));
+}
+
 TEST_F(Export, SaysWhatIsWrong) {
   compress();
   struct Case {

@@ -1,0 +1,276 @@
+// Every family that TensorRT-LLM's tables name: there and back, with and without the model's own
+// configuration; those that are refused.
+#include "formats/weight_source.h"
+#include "pare/evaluate.h"
+#include "tests/engines/tensorrt_llm_fixture.h"
+#include "tests/support/model_configs.h"
+
+namespace pare::testing {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+class TensorRtLlmFamilies : public TensorRtLlmTest {
+ protected:
+  /// What of a checkpoint comes back otherwise than it went: linears by code and scale, dense
+  /// tensors by value.
+  static std::vector<std::string> changed(const WeightSource& one, const WeightSource& other) {
+    std::vector<std::string> names;
+    for (const std::string& name : different_tensors(one, other)) {
+      // What BART keeps before position 0, and a bias of zeros.
+      if (name == "final_logits_bias" || name.ends_with("embed_positions.weight")) continue;
+      if (!is_same(one, other, name)) names.push_back(name);
+    }
+    return names;
+  }
+
+  // Routers are F32 in the form, and all experts of a layer have the largest scale of their inputs.
+  static bool is_same(const WeightSource& one, const WeightSource& other, const std::string& name) {
+    if (!one.contains(name) || !other.contains(name)) return false;
+    if (name.ends_with("block_sparse_moe.gate.weight")) {
+      return to_f32(one.dense(name), name) == to_f32(other.dense(name), name);
+    }
+    const size_t at = name.find(".experts.");
+    if (at == std::string::npos || !one.is_compressed(name) || !other.is_compressed(name)) {
+      return false;
+    }
+    float most = 0;
+    for (const std::string& sibling : one.names()) {
+      if (sibling.starts_with(name.substr(0, at)) &&
+          sibling.ends_with(name.substr(name.size() - 9)) && one.is_compressed(sibling)) {
+        most = std::max(most, one.compressed(sibling).input_scale);
+      }
+    }
+    const CompressedWeight a = one.compressed(name);
+    const CompressedWeight b = other.compressed(name);
+    return a.codes == b.codes && a.scale == b.scale && b.input_scale == most;
+  }
+};
+
+struct Family {
+  const char* config;
+  const char* architecture;  ///< TensorRT-LLM's
+  int64_t tp_size;           ///< More than one that it can be split between.
+};
+
+// Sizes are those of the configurations: 6 heads over 3 or 1, 5 over 1 …
+const std::vector<Family> kDecoders = {
+    {"LlamaThreeTied", "LlamaForCausalLM", 2},  {"LlamaDynamic", "LlamaForCausalLM", 2},
+    {"Mixtral", "MixtralForCausalLM", 2},       {"QwenTwoSlidingFromLayer", "Qwen2ForCausalLM", 2},
+    {"BigCodeOneKeyHead", "GPTForCausalLM", 1}, {"StarCoderTwo", "GPTForCausalLM", 2},
+    {"StarCoderTwoPlain", "GPTForCausalLM", 2}};
+
+TEST_F(TensorRtLlmFamilies, DecodersComeBack) {
+  for (const Family& family : kDecoders) {
+    use_config(family.config);
+    for (const char* qformat : {"", "fp8", "int4_awq"}) {
+      for (const Ranks& ranks : {Ranks{1, 1}, Ranks{family.tp_size, 2}}) {
+        SCOPED_TRACE(std::string(family.config) + " " + qformat + " tp " +
+                     std::to_string(ranks.tp_size));
+        std::string source = path("model");
+        if (*qformat != '\0') {
+          QuantizeOptions options = job_of("q.h5", qformat);
+          options.algo = "rtn";
+          options.awq_block_size = 2;
+          options.force = true;
+          source = quantize(options, {}).output;
+        }
+        const ExportReport report = exported(source, ranks);
+        EXPECT_EQ(json_of(report.output + "/config.json").at("architecture"), family.architecture);
+        const auto expected = open_model_files(source).source;
+        const auto found = open_model_files(report.output).source;
+        const bool has_own_head = found->contains("lm_head.weight");
+        EXPECT_EQ(has_own_head, expected->contains("lm_head.weight"));
+        EXPECT_EQ(changed(*expected, *found), std::vector<std::string>{});
+        const auto refused = refusals(report.output);
+        EXPECT_TRUE(refused.empty()) << refused[0].subject << " " << refused[0].message;
+      }
+    }
+  }
+}
+
+TEST_F(TensorRtLlmFamilies, Gpt2ComesBackTurnedRound) {
+  json config = json::parse(model_config("GptTwoByLayer").json);
+  config["scale_attn_by_inverse_layer_idx"] = false;
+  config["n_head"] = 4;
+  config["n_inner"] = 56;
+  for (const bool tied : {false, true}) {
+    config["tie_word_embeddings"] = tied;
+    use(config);
+    for (const char* qformat : {"", "fp8", "int8_sq", "int4_awq"}) {
+      std::string source = path("model");
+      if (*qformat != '\0') {
+        QuantizeOptions options = job_of("q.h5", qformat);
+        options.algo = "rtn";
+        options.awq_block_size = 2;
+        options.dynamic_activations = qformat == std::string("int8_sq");
+        options.force = true;
+        source = quantize(options, {}).output;
+      }
+      for (const Ranks& ranks : {Ranks{1, 1}, Ranks{4, 1}, Ranks{2, 2}}) {
+        SCOPED_TRACE(std::string(qformat) + " tp " + std::to_string(ranks.tp_size));
+        const ExportReport report = exported(source, ranks);
+        const json made = json_of(report.output + "/config.json");
+        EXPECT_EQ(made.at("architecture"), "GPTForCausalLM");
+        EXPECT_EQ(made.at("position_embedding_type"), "learned_absolute");
+        EXPECT_EQ(made.at("max_position_embeddings"), 64);
+        const auto expected = open_model_files(source).source;
+        EXPECT_EQ(changed(*expected, *open_model_files(report.output).source),
+                  std::vector<std::string>{});
+        const auto refused = refusals(report.output);
+        EXPECT_TRUE(refused.empty()) << refused[0].subject << " " << refused[0].message;
+      }
+    }
+  }
+}
+
+TEST_F(TensorRtLlmFamilies, OthersFoldersNeedNoConfigurationOfOurs) {
+  std::vector<json> configs = {llama(), json::parse(model_config("Mixtral").json),
+                               json::parse(model_config("StarCoderTwoPlain").json)};
+  json mistral = llama();
+  mistral["architectures"] = {"MistralForCausalLM"};
+  mistral["model_type"] = "mistral";
+  mistral["sliding_window"] = nullptr;
+  configs.push_back(mistral);
+  json qwen = llama();
+  qwen["architectures"] = {"Qwen2ForCausalLM"};
+  qwen["model_type"] = "qwen2";
+  qwen["tie_word_embeddings"] = true;
+  configs.push_back(qwen);
+  json gpt = json::parse(model_config("GptTwoByLayer").json);
+  gpt["scale_attn_by_inverse_layer_idx"] = false;
+  configs.push_back(gpt);
+  for (const json& config : configs) {
+    SCOPED_TRACE(config.at("model_type"));
+    use(config);
+    const std::string folder =
+        exported(path("model"), {}, config.at("model_type").get<std::string>()).output;
+    std::filesystem::remove(folder + "/hf_config.json");
+    std::filesystem::remove(folder + "/pare_export.json");
+    const ModelFiles found = open_model_files(folder);
+    EXPECT_EQ(found.graph.architecture, config.at("architectures").at(0));
+    EXPECT_EQ(logits_of(found, Precision::kF32), logits_of(path("model"), Precision::kF32));
+  }
+}
+
+TEST_F(TensorRtLlmFamilies, BothHalvesOfT5) {
+  for (const char* name : {"TFive", "TFiveGated", "MTFive"}) {
+    json config = json::parse(model_config(name).json);
+    config["num_heads"] = 4;
+    use(config);
+    for (const char* qformat : {"", "fp8", "int8_sq", "int4_awq"}) {
+      SCOPED_TRACE(std::string(name) + " " + qformat);
+      std::string source = path("model");
+      if (*qformat != '\0') {
+        QuantizeOptions options = job_of("q.h5", qformat);
+        options.algo = "rtn";
+        options.awq_block_size = 2;
+        options.smooth = false;
+        options.force = true;
+        source = quantize(options, {}).output;
+      }
+      const auto expected = open_model_files(source).source;
+      for (const Ranks& ranks : {Ranks{1, 1}, Ranks{2, 2}}) {
+        const ExportReport report = exported(source, ranks);
+        EXPECT_EQ(json_of(report.output + "/encoder/config.json").at("architecture"),
+                  "EncoderModel");
+        EXPECT_EQ(json_of(report.output + "/decoder/config.json").at("architecture"),
+                  "DecoderModel");
+        const auto refused = refusals(report.output);
+        EXPECT_TRUE(refused.empty()) << refused[0].subject << " " << refused[0].message;
+        const ModelFiles found = open_model_files(report.output);
+        if (*qformat == '\0' || qformat == std::string("int4_awq")) {
+          EXPECT_EQ(changed(*expected, *found.source), std::vector<std::string>{});
+          EXPECT_EQ(logits_of(found, Precision::kF32), logits_of(source, Precision::kF32));
+        } else {
+          // Inputs of queries and of the keys of another stream share a scale.
+          EXPECT_LT(distance(logits_of(report.output), logits_of(source)), 0.1);
+        }
+        if (*qformat != '\0') continue;
+        std::filesystem::remove(report.output + "/hf_config.json");
+        EXPECT_EQ(logits_of(report.output, Precision::kF32), logits_of(source, Precision::kF32));
+      }
+    }
+  }
+}
+
+TEST_F(TensorRtLlmFamilies, BothHalvesOfBart) {
+  json config = json::parse(model_config("Bart").json);
+  config["decoder_layers"] = 2;
+  config["encoder_layers"] = 2;
+  config["encoder_attention_heads"] = 2;
+  use(config);
+  for (const char* qformat : {"", "fp8", "int4_awq"}) {
+    std::string source = path("model");
+    if (*qformat != '\0') {
+      QuantizeOptions options = job_of("q.h5", qformat);
+      options.algo = "rtn";
+      options.awq_block_size = 2;
+      options.force = true;
+      source = quantize(options, {}).output;
+    }
+    for (const Ranks& ranks : {Ranks{1, 1}, Ranks{2, 2}}) {
+      SCOPED_TRACE(qformat);
+      const ExportReport report = exported(source, ranks);
+      const auto refused = refusals(report.output);
+      EXPECT_TRUE(refused.empty()) << refused[0].subject << " " << refused[0].message;
+      const auto expected = open_model_files(source).source;
+      const ModelFiles found = open_model_files(report.output);
+      if (qformat != std::string("fp8")) {
+        EXPECT_EQ(changed(*expected, *found.source), std::vector<std::string>{});
+        EXPECT_EQ(logits_of(found, Precision::kF32), logits_of(source, Precision::kF32));
+      } else {
+        EXPECT_LT(distance(logits_of(report.output), logits_of(source)), 0.1);
+      }
+      if (*qformat != '\0') continue;
+      std::filesystem::remove(report.output + "/hf_config.json");
+      EXPECT_EQ(logits_of(report.output, Precision::kF32), logits_of(source, Precision::kF32));
+    }
+  }
+}
+
+TEST_F(TensorRtLlmFamilies, ReplacesItsOwnFolders) {
+  use_config("TFive");
+  exported(path("model"));
+  exported(path("model"));  // with force
+  EXPECT_TRUE(std::filesystem::exists(path("engine/decoder/rank0.safetensors")));
+  write_file(path("engine/decoder/mine.txt"), "not to be lost");
+  EXPECT_THROW(exported(path("model")), Error);
+  EXPECT_EQ(read_file(path("engine/decoder/mine.txt")), "not to be lost");
+}
+
+TEST_F(TensorRtLlmFamilies, RefusesWhatItsConfigurationCannotSay) {
+  for (const auto& [name, words] : std::vector<std::pair<const char*, const char*>>{
+           {"FalconGrouped", "choose another form"},
+           {"GemmaTwo", "cap"},
+           {"QwenThreeMoe", "choose another form"},
+           {"GptTwoByLayer", "scale"},
+           {"BigCodeManyKeyHeads", "alternate"},
+           {"MBart", "choose another form"},
+           {"OptNormsBehindNarrow", "choose another form"},
+           {"Mamba", "choose another form"},
+           {"QwenThree", "has a bias"}}) {
+    SCOPED_TRACE(name);
+    const std::string config = name == std::string("Mamba") ? "MambaPlain" : name;
+    use_config(config);
+    const Failure failure = export_failure(path("model"));
+    EXPECT_EQ(failure.code, ErrorCode::kInputMalformed);
+    EXPECT_THAT(failure.message, HasSubstr(words));
+  }
+}
+
+TEST_F(TensorRtLlmFamilies, QwenThreeWithItsNorms) {
+  json config = json::parse(model_config("QwenThree").json);
+  config["attention_bias"] = false;
+  use(config);
+  exported(path("model"), {2, 1});
+  EXPECT_EQ(json_of(path("engine/config.json")).at("qk_layernorm"), true);
+  EXPECT_TRUE(refusals(path("engine")).empty());
+  EXPECT_EQ(
+      different_tensors(*open_weight_source(path("model")), *open_weight_source(path("engine"))),
+      std::vector<std::string>{});
+}
+
+}  // namespace
+}  // namespace pare::testing
