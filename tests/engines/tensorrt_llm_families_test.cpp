@@ -1,5 +1,6 @@
 // Every family that TensorRT-LLM's tables name: there and back, with and without the model's own
 // configuration; those that are refused.
+#include "formats/safetensors_writer.h"
 #include "formats/tensorrt_llm_layout.h"
 #include "formats/weight_source.h"
 #include "pare/evaluate.h"
@@ -227,6 +228,48 @@ TEST_F(TensorRtLlmFamilies, OthersFoldersNeedNoConfigurationOfOurs) {
     const ModelFiles found = open_model_files(folder);
     EXPECT_EQ(found.graph.architecture, config.at("architectures").at(0));
     EXPECT_EQ(logits_of(found, Precision::kF32), logits_of(path("model"), Precision::kF32));
+  }
+}
+
+TEST_F(TensorRtLlmFamilies, EmbeddingsThatAreWholeOrCutByColumns) {
+  use(llama());
+  for (const bool by_columns : {false, true}) {
+    const std::string folder = exported(path("model"), {2, 1}, by_columns ? "cut" : "whole").output;
+    const auto source = open_weight_source(path("model"));
+    const TensorView table = source->dense("model.embed_tokens.weight");
+    const size_t row = static_cast<size_t>(table.shape[1]) * 2;
+    for (size_t rank = 0; rank < 2; ++rank) {
+      const std::string file = folder + "/rank" + std::to_string(rank) + ".safetensors";
+      std::map<std::string, std::vector<std::byte>> bytes;
+      std::map<std::string, TensorView> views;
+      {
+        const auto opened = SafetensorsFile::open(file);
+        for (const std::string& name : opened.names()) {
+          const TensorView& view = opened.get(name);
+          bytes[name] = {view.bytes.begin(), view.bytes.end()};
+          views[name] = {view.dtype, view.shape, bytes[name]};
+        }
+      }
+      std::vector<std::byte>& own = bytes["transformer.vocab_embedding.weight"];
+      own.clear();
+      for (size_t i = 0; i < static_cast<size_t>(table.shape[0]); ++i) {
+        const auto part = table.bytes.subspan(i * row + (by_columns ? rank * row / 2 : 0),
+                                              by_columns ? row / 2 : row);
+        own.insert(own.end(), part.begin(), part.end());
+      }
+      views["transformer.vocab_embedding.weight"] = {
+          DType::kBf16, {table.shape[0], table.shape[1] / (by_columns ? 2 : 1)}, own};
+      write_safetensors(file, views, {}, /*force=*/true);
+    }
+    // As it was, the configuration says something else.
+    EXPECT_THAT(open_failure(folder).message, HasSubstr("vocab_embedding"));
+    EXPECT_FALSE(refusals(folder).empty());
+    edit_json(folder + "/config.json", [&](json& config) {
+      config["use_parallel_embedding"] = by_columns;
+      config["embedding_sharding_dim"] = 1;
+    });
+    EXPECT_TRUE(refusals(folder).empty());
+    EXPECT_EQ(different_tensors(*source, *open_weight_source(folder)), std::vector<std::string>{});
   }
 }
 
