@@ -196,9 +196,9 @@ TEST_F(TensorRtLlmFamilies, FusedQueriesKeysAndValuesComeBack) {
         whole.source->dense(block.prefix + (type == "bloom" ? "self_attention" : "attention") +
                             ".query_key_value.weight");
     const int64_t width = shape.head_dim;
-    EXPECT_EQ(row_of(qkv, 0), row_of(fused, 2 * 3 * width));
-    EXPECT_EQ(row_of(qkv, 2 * width), row_of(fused, (2 * 3 + 1) * width));
-    EXPECT_EQ(row_of(qkv, 6 * width - 1), row_of(fused, (3 * 3 + 3) * width - 1));
+    EXPECT_EQ(row_of(qkv, 0), row_of(fused, 6 * width));
+    EXPECT_EQ(row_of(qkv, 2 * width), row_of(fused, 7 * width));
+    EXPECT_EQ(row_of(qkv, 6 * width - 1), row_of(fused, 12 * width - 1));
   }
 }
 
