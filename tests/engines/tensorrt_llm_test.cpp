@@ -196,6 +196,22 @@ TEST_F(TensorRtLlm, CarriesTheCacheOfKeysAndValues) {
   }
 }
 
+TEST_F(TensorRtLlm, CarriesTheCachesOfADecoderThatHasAnEncoder) {
+  use_config("TFive");
+  QuantizeOptions options = job_of("cache.h5", "fp8");
+  options.kv_cache = "fp8";
+  const std::string source = quantize(options, {}).output;
+  const ExportReport report = exported(source, {1, 2});
+  EXPECT_TRUE(json_of(report.output + "/encoder/config.json")["quantization"]["kv_cache_quant_algo"]
+                  .is_null());
+  EXPECT_EQ(json_of(report.output + "/decoder/config.json")["quantization"]["kv_cache_quant_algo"],
+            "FP8");
+  EXPECT_TRUE(refusals(report.output).empty());
+  const auto found = open_model_files(report.output).source;
+  const auto expected = open_model_files(source).source;
+  EXPECT_EQ(found->names(), expected->names());
+}
+
 TEST_F(TensorRtLlm, ThreadsChangeNothing) {
   use(llama());
   const std::string source = checkpoint({"int4_awq", "W4A16_AWQ"});
