@@ -60,8 +60,9 @@ std::map<std::string, TrtScheme> schemes_of(const std::vector<TrtLinearPlan>& pl
 void add_rotary(const Json& source, Json& json) {
   const auto found = source.find("rope_parameters");
   const Json& section = found != source.end() && found->is_object() ? *found : source;
-  json["rotary_base"] =
-      value_or(section, "rope_theta", value_or(source, "rope_theta", "10000.0").dump().c_str());
+  const Json older = value_or(source, "rotary_emb_base", "10000.0");
+  json["rotary_base"] = value_or(
+      section, "rope_theta", value_or(source, "rope_theta", older.dump().c_str()).dump().c_str());
   Json scaling = &section == &source ? value_or(source, "rope_scaling", "null") : section;
   const auto type = scaling.is_object() ? value_or(scaling, "rope_type", "\"\"") : Json("");
   if (scaling.is_null() || type == "default") return;
@@ -182,8 +183,11 @@ Json trt_config_json(const TrtLayout& layout, const TrtSizes& encoder, const Jso
   for (const TrtKey& key : family.keys) {
     keys[key.target] = value_or(source_config, key.source, key.otherwise);
   }
-  // The builder asks for what both halves of experts are multiplied with.
-  if (sizes.experts > 0) keys["hidden_act"] = "swiglu";
+  // Two halves in one tensor, which the builder tells by the name of what multiplies them.
+  const bool halves_in_one = std::ranges::any_of(family.modules, [](const TrtModule& module) {
+    return module.kind == TrtKind::kGateUp || module.kind == TrtKind::kExpertUp;
+  });
+  if (halves_in_one) keys["hidden_act"] = "swiglu";
   if (half && family.position_embedding_type == std::string("relative")) {
     const auto name =
         value_or(source_config, "feed_forward_proj",
@@ -223,6 +227,10 @@ Json trt_config_json(const TrtLayout& layout, const TrtSizes& encoder, const Jso
     add_rotary(source_config, json);
     json["attn_bias"] = has_bias(plans, "attention.qkv");
     json["mlp_bias"] = has_bias(plans, "mlp.fc");
+  }
+  if (keys.contains("rotary_pct")) {
+    json["rotary_pct"] = keys.at("rotary_pct");
+    json["rotary_emb_base"] = json.at("rotary_base");
   }
   const bool head_norms = std::ranges::any_of(
       family.modules, [](const TrtModule& module) { return module.kind == TrtKind::kHeadNorm; });

@@ -39,6 +39,9 @@ class Measurer {
     }
     if (embedding_.width != sizes_.hidden) unfit(graph_, "embeddings as wide as no layer");
     for (const BlockGraph& block : blocks_) measure(block);
+    if (family_.fixed_parallel && sizes_.intermediate != 4 * sizes_.hidden) {
+      unfit(graph_, "an MLP that is not four times as wide as the model");
+    }
     const bool half = family_.target_layers != std::string("transformer.layers.");
     sizes_.embedding = half ? TrtForm::kWhole : TrtForm::kPadded;
     sizes_.written_kv_heads = written_kv_heads(sizes_.heads, sizes_.kv_heads, tp_size);
@@ -54,10 +57,14 @@ class Measurer {
   void measure(const BlockGraph& block) {
     for (const AttentionSpec& attention : block.attentions) measure(attention);
     for (const RotaryShape& rotary : block.rotaries) {
-      if (rotary.interleaved || rotary.rotated != rotary.head_dim) {
+      const bool partly = rotary.rotated != rotary.head_dim && !family_.fixed_parallel;
+      if (rotary.interleaved || partly) {
         unfit(graph_, "rotary embedding of a part of each head, or of neighbours");
       }
+      // It has factors of its own, which its configuration takes in another form.
+      if (!rotary.long_inverse_frequency.empty()) unfit(graph_, "rotary embedding by LongRoPE");
     }
+    check_residual(block);
     if (block.experts) {
       sizes_.experts = block.experts->count;
       for (const Op& op : block.experts->expert->ops) {
@@ -65,6 +72,29 @@ class Measurer {
       }
     }
     for (const Op& op : block.ops) measure(block, op, op.name);
+  }
+
+  // The halves of a block, and what each of them reads and is added to.
+  void check_residual(const BlockGraph& block) {
+    const auto added =
+        std::ranges::find_if(block.ops, [](const Op& op) { return op.kind == OpKind::kAdd; });
+    const bool to_input =
+        added == block.ops.end() || std::ranges::find(added->inputs, 0) != added->inputs.end();
+    int64_t from_input = 0;
+    for (const Op& op : block.ops) {
+      if (op.kind != OpKind::kNorm || op.norm.width > 0) continue;
+      from_input += op.inputs[0] == 0 ? 1 : 0;
+      if (family_.fixed_parallel && op.norm.epsilon != 1e-5F) {
+        unfit(graph_, "norms with another epsilon than 1e-5");
+      }
+    }
+    if (!to_input) unfit(graph_, "a residual behind the norm");
+    if (family_.fixed_parallel && from_input != 2) {
+      unfit(graph_, "attention and MLP one after the other");
+    }
+    if (!family_.fixed_parallel && from_input > 1) {
+      unfit(graph_, "attention and MLP beside each other");
+    }
   }
 
   void measure(const AttentionSpec& attention) {
@@ -77,15 +107,29 @@ class Measurer {
     }
     const bool relative = family_.position_embedding_type == std::string("relative");
     const float usual = relative ? 1.0F : 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
+    const AlibiSpec& alibi = attention.alibi;
+    const bool has_alibi = family_.position_embedding_type == std::string("alibi");
     if (shape.scale != usual || shape.soft_cap != 0 || attention.sinks ||
-        !attention.alibi.slopes.empty() || shape.value_width() != shape.head_dim) {
+        alibi.slopes.empty() == has_alibi || alibi.scale != 1 || alibi.bf16 ||
+        shape.value_width() != shape.head_dim) {
       unfit(graph_, "attention with a scale, cap, sinks or biases of its own");
     }
   }
 
   void measure(const BlockGraph& block, const Op& op, const std::string& name) {
-    if (op.kind == OpKind::kSlice && op.slice.stride != block.width(op.inputs[0])) {
+    const bool by_group = std::ranges::any_of(family_.modules, [](const TrtModule& module) {
+      return module.kind == TrtKind::kQkvGroups;
+    });
+    if (op.kind == OpKind::kSlice && op.slice.stride != block.width(op.inputs[0]) && !by_group) {
       unfit(graph_, "queries, keys and values that alternate by head in one linear");
+    }
+    // Halves in one tensor have one name for what multiplies them, and that says SiLU.
+    const bool halves_in_one = std::ranges::any_of(family_.modules, [](const TrtModule& module) {
+      return module.kind == TrtKind::kGateUp || module.kind == TrtKind::kExpertUp;
+    });
+    if (op.kind == OpKind::kGatedActivation && halves_in_one &&
+        op.activation != Activation::kSilu) {
+      unfit(graph_, "another activation than SiLU");
     }
     if (op.kind != OpKind::kLinear && op.kind != OpKind::kNorm) return;
     const TrtModule* module = find_module(family_, name);
@@ -95,6 +139,9 @@ class Measurer {
     }
     if (module->kind == TrtKind::kUp || module->kind == TrtKind::kExpertUp) {
       set(sizes_.intermediate, block.out_features(op), "the width of their MLP");
+    }
+    if (module->kind == TrtKind::kGateUp) {
+      set(sizes_.intermediate, block.out_features(op) / 2, "the width of their MLP");
     }
     if (module->when == TrtWhen::kGated) sizes_.gated = true;
   }

@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kMostBytes = size_t{64} << 20;
+constexpr size_t kMostBytes = size_t{256} << 20;
 constexpr int64_t kMostLayers = 4096;
 constexpr int64_t kMostExperts = 4096;
 constexpr int64_t kMostHeads = 65536;

@@ -69,6 +69,33 @@ constexpr auto kStarcoder2 = std::to_array<TrtModule>({
     {"mlp.c_proj", "mlp.proj", kDown},
 });
 
+constexpr auto kPhi3 = std::to_array<TrtModule>({
+    {"input_layernorm", "input_layernorm", kNorm},
+    {"self_attn.qkv_proj", "attention.qkv", kQkv},
+    {"self_attn.o_proj", "attention.dense", kAttentionOut},
+    {"post_attention_layernorm", "post_layernorm", kNorm},
+    {"mlp.gate_up_proj", "mlp.fc", kGateUp},
+    {"mlp.down_proj", "mlp.proj", kDown},
+});
+
+constexpr auto kNeoX = std::to_array<TrtModule>({
+    {"input_layernorm", "input_layernorm", kNorm},
+    {"attention.query_key_value", "attention.qkv", kQkvGroups},
+    {"attention.dense", "attention.dense", kAttentionOut},
+    {"post_attention_layernorm", "post_attention_layernorm", kNorm},
+    {"mlp.dense_h_to_4h", "mlp.fc", kUp},
+    {"mlp.dense_4h_to_h", "mlp.proj", kDown},
+});
+
+constexpr auto kBloom = std::to_array<TrtModule>({
+    {"input_layernorm", "input_layernorm", kNorm},
+    {"self_attention.query_key_value", "attention.qkv", kQkvGroups},
+    {"self_attention.dense", "attention.dense", kAttentionOut},
+    {"post_attention_layernorm", "post_layernorm", kNorm},
+    {"mlp.dense_h_to_4h", "mlp.fc", kUp},
+    {"mlp.dense_4h_to_h", "mlp.proj", kDown},
+});
+
 constexpr auto kLlamaSizes = std::to_array<TrtKey>({
     {"hidden_size", "hidden_size", ""},
     {"num_hidden_layers", "num_hidden_layers", ""},
@@ -88,10 +115,43 @@ constexpr auto kGptSizes = std::to_array<TrtKey>({
     {"n_positions", "max_position_embeddings", ""},
 });
 
+constexpr auto kNeoXSizes = std::to_array<TrtKey>({
+    {"hidden_size", "hidden_size", ""},
+    {"num_hidden_layers", "num_hidden_layers", ""},
+    {"num_attention_heads", "num_attention_heads", ""},
+    {"intermediate_size", "intermediate_size", ""},
+    {"vocab_size", "vocab_size", ""},
+});
+
+constexpr auto kBloomSizes = std::to_array<TrtKey>({
+    {"hidden_size", "hidden_size", ""},
+    {"n_layer", "num_hidden_layers", ""},
+    {"n_head", "num_attention_heads", ""},
+    {"vocab_size", "vocab_size", ""},
+});
+
 constexpr auto kLlamaKeys = std::to_array<TrtKey>({
     {"rms_norm_eps", "norm_epsilon", "1e-6"},
     {"max_position_embeddings", "max_position_embeddings", "2048"},
     {"hidden_act", "hidden_act", "\"silu\""},
+});
+
+constexpr auto kPhi3Keys = std::to_array<TrtKey>({
+    {"rms_norm_eps", "norm_epsilon", "1e-5"},
+    {"max_position_embeddings", "max_position_embeddings", "4096"},
+});
+
+constexpr auto kNeoXKeys = std::to_array<TrtKey>({
+    {"layer_norm_eps", "norm_epsilon", "1e-5"},
+    {"max_position_embeddings", "max_position_embeddings", "2048"},
+    {"hidden_act", "hidden_act", "\"gelu\""},
+    {"rotary_pct", "rotary_pct", "0.25"},
+});
+
+constexpr auto kBloomKeys = std::to_array<TrtKey>({
+    {"layer_norm_epsilon", "norm_epsilon", "1e-5"},
+    {"seq_length", "max_position_embeddings", "2048"},
+    {"hidden_act", "hidden_act", "\"gelu\""},
 });
 
 constexpr auto kMixtralKeys = std::to_array<TrtKey>({
@@ -146,6 +206,7 @@ constexpr TrtFamily llama(const char* architecture, const char* model_type, cons
           .sizes = kLlamaSizes,
           .keys = kLlamaKeys,
           .fixed = fixed,
+          .fixed_parallel = false,
           .plugin_int8 = true,
           .rowwise_fp8 = true};
 }
@@ -163,6 +224,46 @@ constexpr TrtFamily mixtral() {
   family.keys = kMixtralKeys;
   family.fixed = kNoWindow;
   family.plugin_int8 = family.rowwise_fp8 = false;
+  return family;
+}
+
+constexpr TrtFamily phi3() {
+  TrtFamily family = llama("Phi3ForCausalLM", "phi3", "Phi3ForCausalLM", "phi3", "", kNoWindow);
+  family.modules = kPhi3;
+  family.keys = kPhi3Keys;
+  family.plugin_int8 = family.rowwise_fp8 = false;
+  return family;
+}
+
+constexpr TrtFamily neox() {
+  TrtFamily family = llama("GPTNeoXForCausalLM", "gpt_neox", "GPTNeoXForCausalLM", "gptneox", "");
+  family.layers = "gpt_neox.layers.";
+  family.modules = kNeoX;
+  family.embedding = "gpt_neox.embed_in.weight";
+  family.final_norm = "gpt_neox.final_layer_norm";
+  family.head = "embed_out.weight";
+  family.norms = TrtNorms::kLayerNorm;
+  family.sizes = kNeoXSizes;
+  family.keys = kNeoXKeys;
+  family.fixed_parallel = true;
+  family.plugin_int8 = family.rowwise_fp8 = false;
+  return family;
+}
+
+constexpr TrtFamily bloom() {
+  TrtFamily family = llama("BloomForCausalLM", "bloom", "BloomForCausalLM", "bloom", "");
+  family.layers = "transformer.h.";
+  family.modules = kBloom;
+  family.embedding = "transformer.word_embeddings.weight";
+  family.embedding_norm = "transformer.word_embeddings_layernorm";
+  family.target_embedding_norm = "transformer.ln_embed";
+  family.final_norm = "transformer.ln_f";
+  family.norms = TrtNorms::kLayerNorm;
+  family.tied = true;
+  family.position_embedding_type = "alibi";
+  family.sizes = kBloomSizes;
+  family.keys = kBloomKeys;
+  family.rowwise_fp8 = false;
   return family;
 }
 
@@ -219,6 +320,9 @@ constexpr std::array kDecoders = std::to_array<TrtFamily>({
     gpt2(),
     big_code(),
     starcoder2(),
+    phi3(),
+    neox(),
+    bloom(),
 });
 
 const TrtFamily* find(std::span<const TrtFamily> families, std::string_view architecture) {

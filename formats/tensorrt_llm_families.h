@@ -22,8 +22,10 @@ enum class TrtKind : uint8_t {
   kKey,       ///< [KV heads × head_dim, hidden], by head, repeated where there are too few.
   kValue,
   kQkv,           ///< All three in one tensor already: queries, keys, values.
+  kQkvGroups,     ///< The same, for each KV head its queries, its key and its value.
   kAttentionOut,  ///< [hidden, heads × head_dim], by column.
   kUp,            ///< [intermediate, hidden], by row.
+  kGateUp,        ///< [2 × intermediate, hidden]: gate, then up; up comes first in the checkpoint.
   kDown,          ///< [hidden, intermediate], by column.
   kRouter,        ///< [experts, hidden], whole, F32.
   kExpertUp,      ///< As kUp, one an expert, all in one tensor; several follow each other.
@@ -79,8 +81,11 @@ struct TrtFamily {
   std::span<const TrtKey> sizes;  ///< "otherwise" is "" where the key has to be there.
   std::span<const TrtKey> keys;
   const char* fixed;  ///< JSON: further keys of the source's config.json.
-  bool plugin_int8;   ///< Has W8A8_SQ_PER_CHANNEL_PER_TOKEN_PLUGIN.
-  bool rowwise_fp8;   ///< Has FP8_PER_CHANNEL_PER_TOKEN.
+  /// The engine's MLP is four times as wide as the model and its norms have 1e-5, whatever
+  /// config.json says; attention and MLP read the same stream.
+  bool fixed_parallel;
+  bool plugin_int8;  ///< Has W8A8_SQ_PER_CHANNEL_PER_TOKEN_PLUGIN.
+  bool rowwise_fp8;  ///< Has FP8_PER_CHANNEL_PER_TOKEN.
 };
 
 /// Halves of encoder-decoder models, in the same order.

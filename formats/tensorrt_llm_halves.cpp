@@ -138,6 +138,7 @@ constexpr TrtFamily t5(const char* architecture, const char* model_type, bool de
           .sizes = decoder ? std::span<const TrtKey>(kT5DecoderSizes) : kT5EncoderSizes,
           .keys = kT5Keys,
           .fixed = "{}",
+          .fixed_parallel = false,
           .plugin_int8 = false,
           .rowwise_fp8 = false};
 }

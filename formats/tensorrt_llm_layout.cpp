@@ -98,7 +98,8 @@ class Builder {
           }
           add_module(module, source, *open);
       }
-      if (module.kind == TrtKind::kKey || module.kind == TrtKind::kQkv) {
+      if (module.kind == TrtKind::kKey || module.kind == TrtKind::kQkv ||
+          module.kind == TrtKind::kQkvGroups) {
         const std::string name = source + module.source;
         layout_.caches.push_back(
             {to.substr(0, to.rfind('.')), name.substr(0, name.rfind('.')), pp_rank});
@@ -124,9 +125,17 @@ class Builder {
       case TrtKind::kQkv:
         linear.is_qkv = true;
         add_source(source, queries + 2 * keys, linear);
-        add_even(0, queries, linear);
+        add_even(0, 0, queries, linear);
         add_heads(0, queries, linear);
         return add_heads(0, queries + keys, linear);
+      case TrtKind::kQkvGroups:
+        linear.is_qkv = true;
+        add_source(source, queries + 2 * keys, linear);
+        return add_groups(linear);
+      case TrtKind::kGateUp:
+        add_source(source, 2 * sizes.intermediate, linear);
+        add_even(0, sizes.intermediate, sizes.intermediate, linear);
+        return add_even(0, 0, sizes.intermediate, linear);
       case TrtKind::kAttentionOut:
         return add_columns(source, sizes.hidden, queries, linear);
       case TrtKind::kUp:
@@ -160,18 +169,18 @@ class Builder {
     linear.source_rows.push_back(rows);
   }
 
-  // Rows [0, rows) of a source in equal parts.
-  static void add_even(size_t source, int64_t rows, TrtLinear& linear) {
+  // `rows` rows of a source from `first` on, in equal parts.
+  static void add_even(size_t source, int64_t first, int64_t rows, TrtLinear& linear) {
     const auto ranks = static_cast<int64_t>(linear.runs.size());
     for (int64_t rank = 0; rank < ranks; ++rank) {
       linear.runs[static_cast<size_t>(rank)].push_back(
-          {source, rank * (rows / ranks), rows / ranks});
+          {source, first + rank * (rows / ranks), rows / ranks});
     }
   }
 
   static void add_rows(const std::string& source, int64_t rows, TrtLinear& linear) {
     add_source(source, rows, linear);
-    add_even(linear.sources.size() - 1, rows, linear);
+    add_even(linear.sources.size() - 1, 0, rows, linear);
   }
 
   // All rows on every rank, which has some of the columns.
@@ -185,26 +194,57 @@ class Builder {
     }
   }
 
-  // The KV heads of each rank; they begin at row `first` of the source.
-  void add_heads(size_t source, int64_t first, TrtLinear& linear) {
+  // Of each KV head its queries, its key and its value follow each other in the source.
+  void add_groups(TrtLinear& linear) const {
+    const TrtSizes& sizes = layout_.sizes;
+    const int64_t width = sizes.head_dim;
+    const int64_t queries = sizes.heads / sizes.kv_heads;
+    const int64_t stride = (queries + 2) * width;
+    const int64_t local = sizes.heads / sizes.tp_size;
+    for (int64_t rank = 0; rank < sizes.tp_size; ++rank) {
+      std::vector<TrtRun>& runs = linear.runs[static_cast<size_t>(rank)];
+      for (int64_t head = rank * local; head < (rank + 1) * local; ++head) {
+        runs.push_back({0, head / queries * stride + head % queries * width, width});
+      }
+      for (const int64_t part : {queries, queries + 1}) {
+        for (const int64_t head : kv_heads_of(rank)) {
+          runs.push_back({0, head * stride + part * width, width});
+        }
+      }
+    }
+  }
+
+  // KV heads of the model that a rank has, in its order.
+  std::vector<int64_t> kv_heads_of(int64_t rank) const {
     const TrtSizes& sizes = layout_.sizes;
     const int64_t written = sizes.written_kv_heads;
     const int64_t copies = written / sizes.kv_heads;
     const int64_t local = std::max<int64_t>(1, written / sizes.tp_size);
+    std::vector<int64_t> heads;
+    for (int64_t i = 0; i < local; ++i) {
+      const int64_t place =
+          written >= sizes.tp_size ? rank * local + i : rank / (sizes.tp_size / written);
+      heads.push_back(place / copies);
+    }
+    return heads;
+  }
+
+  // The KV heads of each rank; they begin at row `first` of the source.
+  void add_heads(size_t source, int64_t first, TrtLinear& linear) const {
+    const TrtSizes& sizes = layout_.sizes;
+    const bool copied = sizes.written_kv_heads != sizes.kv_heads;
     for (int64_t rank = 0; rank < sizes.tp_size; ++rank) {
       std::vector<TrtRun>& runs = linear.runs[static_cast<size_t>(rank)];
-      for (int64_t i = 0; i < local; ++i) {
-        const int64_t place =
-            written >= sizes.tp_size ? rank * local + i : rank / (sizes.tp_size / written);
-        const int64_t begin = first + place / copies * sizes.head_dim;
-        TrtRun& last = runs.back();
+      bool is_first = true;
+      for (const int64_t head : kv_heads_of(rank)) {
         // Heads that are there once follow each other; copies are runs of one head, so that two are
         // the same or have nothing in common.
-        if (i > 0 && copies == 1 && last.source == source && last.begin + last.count == begin) {
-          last.count += sizes.head_dim;
+        if (!is_first && !copied) {
+          runs.back().count += sizes.head_dim;
         } else {
-          runs.push_back({source, begin, sizes.head_dim});
+          runs.push_back({source, first + head * sizes.head_dim, sizes.head_dim});
         }
+        is_first = false;
       }
     }
   }

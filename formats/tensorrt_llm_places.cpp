@@ -10,9 +10,11 @@ namespace pare {
 namespace {
 
 // Tensors that files may have and that say nothing the others do not.
-constexpr std::array<const char*, 6> kDerived = {
-    ".kv_cache_rcp_scaling_factor",       ".rotary_inv_freq", ".embed_positions",
-    ".embed_positions_for_gpt_attention", ".alibi_slopes",    ".scale_to_int"};
+constexpr std::array<const char*, 8> kDerived = {
+    ".kv_cache_rcp_scaling_factor", ".rotary_inv_freq", ".embed_positions",
+    ".embed_positions_for_gpt_attention", ".alibi_slopes", ".scale_to_int",
+    // Of a head that was not quantized after all.
+    "lm_head.weights_scaling_factor", "lm_head.activation_scaling_factor"};
 
 bool is_float(DType dtype) {
   return dtype == DType::kBf16 || dtype == DType::kF16 || dtype == DType::kF32;

@@ -66,6 +66,7 @@ Json make_source_config(const TrtConfig& config, const TrtConfig* encoder, const
     add_rotary(config, source);
     source["attention_bias"] = facts.qkv_bias;
     source["mlp_bias"] = facts.mlp_bias;
+    source["hidden_act"] = value_or(source, "hidden_act", "\"silu\"");
     source["use_bias"] = facts.qkv_bias;
   }
   if (family.position_embedding_type == std::string("relative")) {

@@ -114,9 +114,10 @@ StoredSize stored_size(const WeightSource& source, const std::vector<std::string
 /// Throws Error(kInternal) when [first, first + count) is not inside a tensor of `total` elements.
 void check_part(const std::string& name, int64_t first, int64_t count, int64_t total);
 
-/// Opens a folder with config.json and safetensors (FP8 blocks and MXFP4 are decoded), an .h5
-/// checkpoint, or a folder of .h5 shards. Throws Error(kInputMissing) when there is nothing at
-/// `path`, Error(kInputMalformed) when what is there is neither or is damaged.
+/// Opens a folder with config.json and safetensors (FP8 blocks and MXFP4 are decoded), one of
+/// TensorRT-LLM's checkpoints, an .h5 checkpoint, or a folder of .h5 shards. Throws
+/// Error(kInputMissing) when there is nothing at `path`, Error(kInputMalformed) when what is there
+/// is neither or is damaged.
 std::unique_ptr<WeightSource> open_weight_source(const std::string& path);
 
 }  // namespace pare

@@ -1,5 +1,7 @@
 // Every family that TensorRT-LLM's tables name: there and back, with and without the model's own
 // configuration; those that are refused.
+#include "formats/safetensors_writer.h"
+#include "formats/tensorrt_llm_layout.h"
 #include "formats/weight_source.h"
 #include "pare/evaluate.h"
 #include "tests/engines/tensorrt_llm_fixture.h"
@@ -55,14 +57,14 @@ struct Family {
 };
 
 // Sizes are those of the configurations: 6 heads over 3 or 1, 5 over 1 …
-const std::vector<Family> kDecoders = {
+const std::vector<Family> decoders = {
     {"LlamaThreeTied", "LlamaForCausalLM", 2},  {"LlamaDynamic", "LlamaForCausalLM", 2},
     {"Mixtral", "MixtralForCausalLM", 2},       {"QwenTwoSlidingFromLayer", "Qwen2ForCausalLM", 2},
     {"BigCodeOneKeyHead", "GPTForCausalLM", 1}, {"StarCoderTwo", "GPTForCausalLM", 2},
     {"StarCoderTwoPlain", "GPTForCausalLM", 2}};
 
 TEST_F(TensorRtLlmFamilies, DecodersComeBack) {
-  for (const Family& family : kDecoders) {
+  for (const Family& family : decoders) {
     use_config(family.config);
     for (const char* qformat : {"", "fp8", "int4_awq"}) {
       for (const Ranks& ranks : {Ranks{1, 1}, Ranks{family.tp_size, 2}}) {
@@ -125,6 +127,81 @@ TEST_F(TensorRtLlmFamilies, Gpt2ComesBackTurnedRound) {
   }
 }
 
+TEST_F(TensorRtLlmFamilies, FusedQueriesKeysAndValuesComeBack) {
+  const auto changed_config = [](const char* name, const json& changes) {
+    json config = json::parse(model_config(name).json);
+    config.update(changes);
+    return config;
+  };
+  const std::vector<json> configs = {
+      changed_config("Phi", {{"partial_rotary_factor", 1.0}}),
+      changed_config("NeoXParallel",
+                     {{"intermediate_size", 160}, {"num_attention_heads", 4}, {"rotary_pct", 0.6}}),
+      changed_config("BloomAfterNorm",
+                     {{"apply_residual_connection_post_layernorm", false}, {"n_head", 4}})};
+  for (const json& config : configs) {
+    use(config);
+    const std::string type = config.at("model_type");
+    for (const char* qformat : {"", "fp8", "int8_sq", "int4_awq"}) {
+      std::string source = path("model");
+      if (*qformat != '\0') {
+        QuantizeOptions options = job_of("q.h5", qformat);
+        options.algo = "rtn";
+        options.awq_block_size = 2;
+        options.force = true;
+        source = quantize(options, {}).output;
+      }
+      for (const Ranks& ranks : {Ranks{1, 1}, Ranks{2, 2}}) {
+        SCOPED_TRACE(type + " " + qformat + " tp " + std::to_string(ranks.tp_size));
+        const ExportReport report = exported(source, ranks, type + qformat);
+        const ModelFiles found = open_model_files(report.output);
+        EXPECT_EQ(changed(*open_model_files(source).source, *found.source),
+                  std::vector<std::string>{});
+        const auto refused = refusals(report.output);
+        EXPECT_TRUE(refused.empty()) << refused[0].subject << " " << refused[0].message;
+      }
+      if (*qformat != '\0') continue;
+      std::filesystem::remove(path(type + "/hf_config.json"));
+      // Where KV heads are written several times, sums of other sizes have another order.
+      EXPECT_LT(
+          distance(logits_of(path(type), Precision::kF32), logits_of(source, Precision::kF32)),
+          1e-6);
+    }
+    // Of two ranks each has the queries, keys and values of half the heads.
+    exported(path("model"), {2, 1}, type + "-halves");
+    const auto whole = open_model_files(path("model"));
+    const auto rank = SafetensorsFile::open(path(type + "-halves/rank1.safetensors"));
+    const TensorView qkv = rank.get("transformer.layers.0.attention.qkv.weight");
+    const AttentionShape& shape = whole.graph.blocks[0].attentions[0].shape;
+    const int64_t written = written_kv_heads(shape.heads, shape.kv_heads, 2);
+    EXPECT_EQ(qkv.shape[0], (shape.heads / 2 + 2 * (written / 2)) * shape.head_dim);
+    const auto row_of = [&](const TensorView& view, int64_t row) {
+      const size_t bytes = static_cast<size_t>(view.shape[1]) * 2;
+      const auto part = view.bytes.subspan(static_cast<size_t>(row) * bytes, bytes);
+      return std::vector<std::byte>(part.begin(), part.end());
+    };
+    const BlockGraph& block = whole.graph.blocks[0];
+    if (type == "phi3") {
+      // Of gate and up the second half of each, up first.
+      const TensorView both = whole.source->dense(block.prefix + "mlp.gate_up_proj.weight");
+      const TensorView fc = rank.get("transformer.layers.0.mlp.fc.weight");
+      const int64_t width = both.shape[0] / 2;
+      EXPECT_EQ(row_of(fc, 0), row_of(both, width + width / 2));
+      EXPECT_EQ(row_of(fc, width / 2), row_of(both, width / 2));
+      continue;
+    }
+    // Head by head: query, key, value. Queries of the rank's first head, then the last head's
+    // values.
+    const TensorView fused =
+        whole.source->dense(block.prefix + (type == "bloom" ? "self_attention" : "attention") +
+                            ".query_key_value.weight");
+    const int64_t width = shape.head_dim;
+    EXPECT_EQ(row_of(qkv, 0), row_of(fused, 6 * width));
+    EXPECT_EQ(row_of(qkv, 2 * width), row_of(fused, 7 * width));
+    EXPECT_EQ(row_of(qkv, 6 * width - 1), row_of(fused, 12 * width - 1));
+  }
+}
+
 TEST_F(TensorRtLlmFamilies, OthersFoldersNeedNoConfigurationOfOurs) {
   std::vector<json> configs = {llama(), json::parse(model_config("Mixtral").json),
                                json::parse(model_config("StarCoderTwoPlain").json)};
@@ -151,6 +228,48 @@ TEST_F(TensorRtLlmFamilies, OthersFoldersNeedNoConfigurationOfOurs) {
     const ModelFiles found = open_model_files(folder);
     EXPECT_EQ(found.graph.architecture, config.at("architectures").at(0));
     EXPECT_EQ(logits_of(found, Precision::kF32), logits_of(path("model"), Precision::kF32));
+  }
+}
+
+TEST_F(TensorRtLlmFamilies, EmbeddingsThatAreWholeOrCutByColumns) {
+  use(llama());
+  for (const bool by_columns : {false, true}) {
+    const std::string folder = exported(path("model"), {2, 1}, by_columns ? "cut" : "whole").output;
+    const auto source = open_weight_source(path("model"));
+    const TensorView table = source->dense("model.embed_tokens.weight");
+    const size_t row = static_cast<size_t>(table.shape[1]) * 2;
+    for (size_t rank = 0; rank < 2; ++rank) {
+      const std::string file = folder + "/rank" + std::to_string(rank) + ".safetensors";
+      std::map<std::string, std::vector<std::byte>> bytes;
+      std::map<std::string, TensorView> views;
+      {
+        const auto opened = SafetensorsFile::open(file);
+        for (const std::string& name : opened.names()) {
+          const TensorView& view = opened.get(name);
+          bytes[name] = {view.bytes.begin(), view.bytes.end()};
+          views[name] = {view.dtype, view.shape, bytes[name]};
+        }
+      }
+      std::vector<std::byte>& own = bytes["transformer.vocab_embedding.weight"];
+      own.clear();
+      for (size_t i = 0; i < static_cast<size_t>(table.shape[0]); ++i) {
+        const auto part = table.bytes.subspan(i * row + (by_columns ? rank * row / 2 : 0),
+                                              by_columns ? row / 2 : row);
+        own.insert(own.end(), part.begin(), part.end());
+      }
+      views["transformer.vocab_embedding.weight"] = {
+          DType::kBf16, {table.shape[0], table.shape[1] / (by_columns ? 2 : 1)}, own};
+      write_safetensors(file, views, {}, /*force=*/true);
+    }
+    // As it was, the configuration says something else.
+    EXPECT_THAT(open_failure(folder).message, HasSubstr("vocab_embedding"));
+    EXPECT_FALSE(refusals(folder).empty());
+    edit_json(folder + "/config.json", [&](json& config) {
+      config["use_parallel_embedding"] = by_columns;
+      config["embedding_sharding_dim"] = 1;
+    });
+    EXPECT_TRUE(refusals(folder).empty());
+    EXPECT_EQ(different_tensors(*source, *open_weight_source(folder)), std::vector<std::string>{});
   }
 }
 
@@ -248,6 +367,10 @@ TEST_F(TensorRtLlmFamilies, RefusesWhatItsConfigurationCannotSay) {
            {"GptTwoByLayer", "scale"},
            {"BigCodeManyKeyHeads", "alternate"},
            {"MBart", "choose another form"},
+           {"NeoXSerial", "one after the other"},
+           {"BloomAfterNorm", "residual behind the norm"},
+           {"Phi", "part of each head"},
+           {"PhiLong", "LongRoPE"},
            {"OptNormsBehindNarrow", "choose another form"},
            {"Mamba", "choose another form"},
            {"QwenThree", "has a bias"}}) {

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <array>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -14,7 +15,9 @@
 #include "engines/tensorrt_llm_check.h"
 #include "formats/safetensors.h"
 #include "formats/weight_source.h"
+#include "kernels/codec.h"
 #include "pare/engines.h"
+#include "pare/evaluate.h"
 #include "tests/pipeline/architecture_fixture.h"
 
 namespace pare::testing {
@@ -45,6 +48,19 @@ struct Ranks {
   int64_t tp_size = 1;
   int64_t pp_size = 1;
 };
+
+inline constexpr std::array<Ranks, 6> kRanks = {{{1, 1}, {2, 1}, {5, 1}, {10, 1}, {1, 2}, {2, 3}}};
+
+inline std::string label(const TrtScheme& scheme, const Ranks& ranks) {
+  return std::string(scheme.algorithm) + " " + scheme.sparsity + " tp " +
+         std::to_string(ranks.tp_size) + " pp " + std::to_string(ranks.pp_size);
+}
+
+inline std::vector<float> values_of(const CompressedWeight& weight) {
+  std::vector<float> values(static_cast<size_t>(weight.out_features * weight.in_features));
+  dequantize_rows(weight, 0, weight.out_features, values);
+  return values;
+}
 
 class TensorRtLlmTest : public ArchitectureTest {
  protected:
@@ -140,6 +156,16 @@ class TensorRtLlmTest : public ArchitectureTest {
     }
     ADD_FAILURE() << "the export did not fail";
     return {};
+  }
+
+  double mean_kl(const std::string& baseline, const std::string& candidate) const {
+    EvaluateOptions options;
+    options.baseline = baseline;
+    options.candidates = {candidate};
+    options.text = path("calib.ids");
+    options.ctx = length_;
+    const EvaluateReport report = evaluate(options, {});
+    return report.candidates[0].perplexities.at("perplexity").divergence.kl_mean.value;
   }
 
   static Failure open_failure(const std::string& folder) {
