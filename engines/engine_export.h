@@ -68,6 +68,11 @@ EngineExport export_compressed_tensors(const ModelFiles& model, const EngineOpti
 /// a dense matrix with zeros.
 EngineExport export_dense(const ModelFiles& model, const EngineOptions& options);
 
+/// One GGUF file (llama.cpp): Q4_0, Q4_1, Q8_0 and MXFP4 with the codes and scales of the
+/// checkpoint, everything else in BF16. Throws Error(kInputMalformed) for architectures and
+/// tokenizers that llama.cpp does not have, and for scales beyond F16.
+EngineExport export_gguf(const ModelFiles& model, const EngineOptions& options);
+
 /// What the weights of a linear are worth, [out, in], rounded to BF16.
 std::vector<uint16_t> dense_values(const CompressedWeight& weight);
 

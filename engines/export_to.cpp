@@ -25,10 +25,11 @@ struct Form {
   EngineExport (*make)(const ModelFiles& model, const EngineOptions& options);
 };
 
-constexpr std::array<Form, 2> kForms = {
+constexpr std::array<Form, 3> kForms = {
     {{"compressed-tensors", "vLLM, SGLang: FP8, INT8, INT4, FP4, and an FP8 cache",
       export_compressed_tensors},
-     {"dense", "any engine: weights dequantized to BF16", export_dense}}};
+     {"dense", "any engine: weights dequantized to BF16", export_dense},
+     {"gguf", "llama.cpp: INT4, INT8 and MXFP4 weights, the rest in BF16", export_gguf}}};
 
 const Form& find_form(const std::string& name) {
   std::string known;
