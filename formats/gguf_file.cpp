@@ -217,7 +217,7 @@ Placed read_tensor(const GgufFile& file, Reader& reader, uint64_t number) {
   GgufTensor& tensor = placed.tensor;
   tensor.name = reader.text("the name of tensor " + std::to_string(number), kLongestName);
   const std::string what = "tensor " + shown(tensor.name);
-  if (tensor.name.empty()) file.fail(what + " has no name");
+  if (tensor.name.empty()) file.fail("tensor " + std::to_string(number) + " has no name");
   const auto dimensions = reader.number<uint32_t>(what);
   if (dimensions == 0 || dimensions > kMostDimensions) {
     file.fail(what + " has " + std::to_string(dimensions) + " dimensions, expected 1 to 4");

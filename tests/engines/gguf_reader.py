@@ -15,8 +15,11 @@ import numpy as np
 
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 # type: name, elements of a block, its bytes
-TYPES = {0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20),
-         8: ("Q8_0", 32, 34), 30: ("BF16", 1, 2), 39: ("MXFP4", 32, 17)}
+TYPES = {0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
+         7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
+         12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 20: ("IQ4_NL", 32, 18),
+         23: ("IQ4_XS", 256, 136), 30: ("BF16", 1, 2), 39: ("MXFP4", 32, 17)}
+GRID = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 
 
@@ -91,8 +94,71 @@ def decode(label, blocks):
         return nibbles(blocks, 4).astype(np.float32) * half(blocks, 0) + half(blocks, 2)
     if label == "Q8_0":
         return np.ascontiguousarray(blocks[:, 2:]).view(np.int8).astype(np.float32) * half(blocks, 0)
-    scale = np.exp2(blocks[:, :1].astype(np.float32) - np.float32(127))
-    return E2M1[nibbles(blocks, 1)] * scale
+    if label in ("Q5_0", "Q5_1"):
+        at = 2 if label == "Q5_0" else 4
+        codes = nibbles(blocks, at + 4) | spread(blocks[:, at : at + 4], 1, 8).reshape(-1, 32) << 4
+        if label == "Q5_0":
+            return (codes.astype(np.float32) - np.float32(16)) * half(blocks, 0)
+        return codes.astype(np.float32) * half(blocks, 0) + half(blocks, 2)
+    if label == "IQ4_NL":
+        return half(blocks, 0) * GRID[nibbles(blocks, 2)]
+    if label == "MXFP4":
+        scale = np.exp2(blocks[:, :1].astype(np.float32) - np.float32(127))
+        return E2M1[nibbles(blocks, 1)] * scale
+    return decode_super(label, blocks)
+
+
+def spread(packed, bits, parts):
+    """[n, bytes] as [n, bytes, parts]: the lowest bits of each byte first."""
+    return packed[..., None] >> (bits * np.arange(parts, dtype=np.uint8)) & np.uint8((1 << bits) - 1)
+
+
+def pairs(packed):
+    """Eight scales and eight minimums of six bits in twelve bytes."""
+    low, high, rest = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+    scales = np.concatenate([low & 63, rest & 15 | low >> 6 << 4], axis=1)
+    minimums = np.concatenate([high & 63, rest >> 4 | high >> 6 << 4], axis=1)
+    return scales.astype(np.float32), minimums.astype(np.float32)
+
+
+def runs(values):
+    """[n, bytes, parts] of one 32-byte field after another as elements in order."""
+    n, size, parts = values.shape
+    return values.reshape(n, size // 32, 32, parts).transpose(0, 1, 3, 2).reshape(n, -1)
+
+
+def decode_super(label, blocks):
+    """Super-blocks of 256."""
+    n = len(blocks)
+    if label in ("Q4_K", "Q5_K"):
+        scales, minimums = pairs(blocks[:, 4:16])
+        codes = runs(spread(blocks[:, -128:], 4, 2))
+        if label == "Q5_K":
+            codes = codes | runs(spread(blocks[:, 16:48], 1, 8)) << 4
+        steps = np.repeat(half(blocks, 0) * scales, 32, axis=1)
+        return steps * codes.astype(np.float32) - np.repeat(half(blocks, 2) * minimums, 32, axis=1)
+    if label == "Q2_K":
+        steps = np.repeat(half(blocks, 80) * (blocks[:, :16] & 15).astype(np.float32), 16, axis=1)
+        offsets = np.repeat(half(blocks, 82) * (blocks[:, :16] >> 4).astype(np.float32), 16, axis=1)
+        return steps * runs(spread(blocks[:, 16:80], 2, 4)).astype(np.float32) - offsets
+    if label == "Q3_K":
+        low = spread(blocks[:, 96:104], 4, 2).transpose(0, 2, 1).reshape(n, 16)
+        high = spread(blocks[:, 104:108], 2, 4).transpose(0, 2, 1).reshape(n, 16)
+        scales = (low | high << 4).astype(np.float32) - np.float32(32)
+        codes = runs(spread(blocks[:, 32:96], 2, 4)).astype(np.int8)
+        codes -= np.where(runs(spread(blocks[:, :32], 1, 8)), 0, 4).astype(np.int8)
+        return np.repeat(half(blocks, 108) * scales, 16, axis=1) * codes.astype(np.float32)
+    if label == "Q6_K":
+        # Each half of 128: two fields of 32 bytes, all low nibbles before all high ones.
+        low = spread(blocks[:, :128].reshape(n, 2, 64), 4, 2).transpose(0, 1, 3, 2).reshape(n, -1)
+        codes = (low | runs(spread(blocks[:, 128:192], 2, 4)) << 4).astype(np.float32) - np.float32(32)
+        scales = np.ascontiguousarray(blocks[:, 192:208]).view(np.int8).astype(np.float32)
+        return np.repeat(half(blocks, 208) * scales, 16, axis=1) * codes
+    high = np.ascontiguousarray(blocks[:, 2:4]).view("<u2") >> (2 * np.arange(8, dtype=np.uint16)) & 3
+    scales = spread(blocks[:, 4:8], 4, 2).reshape(n, 8) | high << 4
+    steps = np.repeat(half(blocks, 0) * (scales.astype(np.float32) - np.float32(32)), 32, axis=1)
+    codes = spread(blocks[:, 8:].reshape(n, 8, 16), 4, 2).transpose(0, 1, 3, 2).reshape(n, -1)
+    return steps * GRID[codes]
 
 
 class Llama:
