@@ -1,7 +1,10 @@
 // Tokenizers in GGUF: exported and read back, they cut every text as before.
 #include <gmock/gmock.h>
 
+#include <array>
+#include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -120,6 +123,140 @@ TEST_F(GgufVocabulary, EveryTokenizerComesBack) {
               static_cast<size_t>(expected.vocab_size() + 5));
     const bool nfc = family.pre == std::string("qwen2");
     EXPECT_EQ(made.warnings.size(), nfc ? 1U : 0U);
+  }
+}
+
+// A byte-pair tokenizer of a few tokens, with `change` made to its tokenizer.json.
+Files byte_pairs(const std::function<void(json&)>& change) {
+  json tokenizer = json::parse(R"j({"version": "1.0", "normalizer": null,
+    "added_tokens": [{"id": 4, "content": "<s>", "single_word": false, "lstrip": false,
+                      "rstrip": false, "normalized": false, "special": true},
+                     {"id": 5, "content": "<tool>", "single_word": false, "lstrip": false,
+                      "rstrip": false, "normalized": false, "special": false}],
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                      "use_regex": true},
+    "post_processor": null, "decoder": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "c": 3}, "merges": ["a b"],
+              "ignore_merges": false}})j");
+  change(tokenizer);
+  return {{"tokenizer.json", tokenizer.dump()}};
+}
+
+TEST_F(GgufVocabulary, RowsWithoutTokensAreFilled) {
+  Files files = byte_pairs([](json&) {});
+  files["tokenizer_config.json"] =
+      R"({"bos_token": "<s>", "eos_token": {"content": "<tool>"}, "pad_token": "c",
+          "chat_template": [{"name": "other", "template": "x"},
+                            {"name": "default", "template": "{{ messages }}"}]})";
+  EXPECT_THAT(through_gguf(files, 8).warnings, ::testing::IsEmpty());
+  EXPECT_THAT(*file().find_texts("tokenizer.ggml.tokens"),
+              ::testing::ElementsAre("a", "b", "ab", "c", "<s>", "<tool>", "[PAD6]", "[PAD7]"));
+  EXPECT_THAT(*file().find_integers("tokenizer.ggml.token_type"),
+              ::testing::ElementsAre(1, 1, 1, 1, 3, 4, 5, 5));
+  EXPECT_THAT(*file().find_texts("tokenizer.ggml.merges"), ::testing::ElementsAre("a b"));
+  EXPECT_EQ(file().find_integer("tokenizer.ggml.bos_token_id"), 4);
+  EXPECT_EQ(file().find_integer("tokenizer.ggml.eos_token_id"), 5);
+  EXPECT_EQ(file().find_integer("tokenizer.ggml.padding_token_id"), 3);
+  EXPECT_FALSE(file().has("tokenizer.ggml.unknown_token_id"));
+  EXPECT_EQ(file().find_boolean("tokenizer.ggml.add_bos_token"), false);
+  EXPECT_EQ(file().text("tokenizer.chat_template"), "{{ messages }}");
+}
+
+TEST_F(GgufVocabulary, BosIsWhatTheTokenizerPutsInFront) {
+  const Files files = byte_pairs([](json& tokenizer) {
+    tokenizer["post_processor"] = json::parse(R"j({"type": "TemplateProcessing",
+      "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                 {"Sequence": {"id": "A", "type_id": 0}}],
+      "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+      "special_tokens": {"<s>": {"id": "<s>", "ids": [4], "tokens": ["<s>"]}}})j");
+  });
+  const Exported made = through_gguf(files, 6);
+  EXPECT_EQ(file().find_integer("tokenizer.ggml.bos_token_id"), 4);
+  EXPECT_EQ(file().find_boolean("tokenizer.ggml.add_bos_token"), true);
+  const Tokenizer found = open_tokenizer(made.files, "m");
+  EXPECT_EQ(found.encode("ab", true), (std::vector<int32_t>{4, 2}));
+  EXPECT_EQ(found.encode("a<tool>b", false), (std::vector<int32_t>{0, 5, 1}));
+}
+
+TEST_F(GgufVocabulary, WhatLlamaCppDoesOtherwiseIsSaid) {
+  const auto warnings_of = [&](const std::function<void(json&)>& change) {
+    return through_gguf(byte_pairs(change), 6).warnings;
+  };
+  EXPECT_THAT(warnings_of([](json& t) { t["added_tokens"][1]["lstrip"] = true; }),
+              ::testing::ElementsAre(HasSubstr("1 added tokens take white space")));
+  EXPECT_THAT(warnings_of([](json& t) { t["model"]["ignore_merges"] = true; }),
+              ::testing::ElementsAre(HasSubstr("\"gpt-2\" takes words apart")));
+  EXPECT_THAT(warnings_of([](json& t) {
+                t["normalizer"] = {{"type", "NFC"}};
+              }),
+              ::testing::ElementsAre(HasSubstr("NFC")));
+}
+
+TEST_F(GgufVocabulary, WhatLlamaCppDoesNotHaveIsRefused) {
+  const auto refused = [&](const Files& files, int64_t rows, const char* words) {
+    try {
+      through_gguf(files, rows);
+      ADD_FAILURE() << words;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInputMalformed);
+      EXPECT_THAT(error.what(), HasSubstr(words));
+    }
+  };
+  refused(byte_pairs([](json&) {}), 5, "\"<tool>\" has id 5, the embedding has 5 rows");
+  refused(byte_pairs([](json& t) {
+            t["normalizer"] = {{"type", "Lowercase"}};
+          }),
+          6, "changes the text");
+  refused(byte_pairs([](json& t) { t["pre_tokenizer"]["add_prefix_space"] = true; }), 6,
+          "has no name for how its tokenizer cuts");
+  refused(byte_pairs([](json& t) { t["model"]["vocab"]["[PAD6]"] = 7; }), 8, "both \"[PAD6]\"");
+  const Files unigram = byte_pairs([](json& t) {
+    t["model"] =
+        json::parse(R"({"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]]})");
+    t["added_tokens"] = json::array();
+  });
+  refused(unigram, 6, "unigram");
+  refused({{"vocab.json", R"({"a": 0, "<|endoftext|>": 1})"}, {"merges.txt", ""}}, 6,
+          "made from tokenizer.json or tokenizer.model");
+}
+
+TEST_F(GgufVocabulary, AModelWithoutATokenizer) {
+  const Exported made = through_gguf({}, 6);
+  EXPECT_THAT(made.warnings, ::testing::ElementsAre(HasSubstr("no tokenizer")));
+  EXPECT_TRUE(made.files.empty());
+  EXPECT_EQ(file().text("tokenizer.ggml.model"), "no_vocab");
+}
+
+// Byte pairs over characters: merges that SentencePiece would make and the file does not.
+TEST_F(GgufVocabulary, MergesThatAreNotSentencePiecesAreSaid) {
+  const auto pieces = [](const std::vector<std::string>& merges) {
+    Files files = byte_pairs([&](json& t) {
+      t["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "▁"}};
+      t["pre_tokenizer"] = nullptr;
+      t["decoder"] = nullptr;
+      t["added_tokens"] = json::array();
+      json vocabulary = {{"<unk>", 0}, {"a", 257},  {"b", 258},  {"ab", 259},
+                         {"▁", 260},   {"▁a", 261}, {"▁ab", 262}};
+      for (int byte = 0; byte < 256; ++byte) {
+        std::array<char, 8> text{};
+        std::snprintf(text.data(), text.size(), "<0x%02X>", static_cast<unsigned>(byte));
+        vocabulary[text.data()] = byte + 1;
+      }
+      t["model"] = {{"type", "BPE"},        {"vocab", vocabulary}, {"merges", merges},
+                    {"unk_token", "<unk>"}, {"fuse_unk", true},    {"byte_fallback", true}};
+    });
+    return files;
+  };
+  EXPECT_THAT(through_gguf(pieces({"a b", "▁ a", "▁ ab", "▁a b"}), 263).warnings,
+              ::testing::IsEmpty());
+  EXPECT_EQ((*file().find_numbers("tokenizer.ggml.scores"))[259], -1);
+  EXPECT_EQ((*file().find_numbers("tokenizer.ggml.scores"))[262], -3);
+  EXPECT_EQ((*file().find_integers("tokenizer.ggml.token_type"))[11], 6);
+  EXPECT_EQ(file().find_boolean("tokenizer.ggml.add_space_prefix"), false);
+  for (const auto& merges : std::vector<std::vector<std::string>>{{"a b", "▁ a", "▁ ab"},
+                                                                  {"a b", "▁ ab", "▁ a", "▁a b"}}) {
+    EXPECT_THAT(through_gguf(pieces(merges), 263).warnings,
+                ::testing::ElementsAre(HasSubstr("not those of a SentencePiece model")));
   }
 }
 
