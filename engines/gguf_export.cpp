@@ -62,11 +62,11 @@ int64_t file_type_of(const std::map<uint32_t, int64_t>& bytes_of_type) {
   switch (most) {
     case kGgmlF16:
       return 1;
-    case kGgmlQ4_0:
+    case kGgmlQ40:
       return 2;
-    case kGgmlQ4_1:
+    case kGgmlQ41:
       return 3;
-    case kGgmlQ8_0:
+    case kGgmlQ80:
       return 7;
     case kGgmlMxfp4:
       return 38;

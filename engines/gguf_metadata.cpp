@@ -69,7 +69,7 @@ class ShapeWriter {
   void check() const {
     const ModelGraph& graph = model_.graph;
     if (config_.has("block_configs")) refuse("layers of different shapes (\"block_configs\")");
-    if (graph.encoder || graph.embedding.scale != 1 || graph.embedding.stem.ops.size() != 0 ||
+    if (graph.encoder || graph.embedding.scale != 1 || !graph.embedding.stem.ops.empty() ||
         graph.head.soft_cap != 0 || graph.head.scale != 1 || graph.head.logit_scale != 1 ||
         !graph.head.bias.empty()) {
       refuse("the embedding or the head computes more than a product");

@@ -18,9 +18,9 @@ constexpr float kSmallestNormal = 0x1p-14F;  // of F16
 uint32_t type_of(const CompressedWeight& weight) {
   switch (weight.format) {
     case WeightFormat::kInt4:
-      return weight.symmetric ? kGgmlQ4_0 : kGgmlQ4_1;
+      return weight.symmetric ? kGgmlQ40 : kGgmlQ41;
     case WeightFormat::kInt8:
-      return kGgmlQ8_0;
+      return kGgmlQ80;
     case WeightFormat::kMxfp4:
       return kGgmlMxfp4;
     default:
@@ -87,17 +87,16 @@ void pack_block(const CompressedWeight& weight, uint32_t type, size_t index,
   const BlockScale found = scale_of(weight, index);
   std::array<int8_t, 32> raised{};  // −8 … 7 as 0 … 15
   switch (type) {
-    case kGgmlQ4_0:
+    case kGgmlQ40:
       std::transform(codes.begin(), codes.end(), raised.begin(),
                      [](int8_t code) { return static_cast<int8_t>(code + 8); });
-      pack_q4_0(raised, found.scale, std::span<std::byte, kQ4_0Bytes>(out, kQ4_0Bytes));
+      pack_q4_0(raised, found.scale, std::span<std::byte, kQ40Bytes>(out, kQ40Bytes));
       break;
-    case kGgmlQ4_1:
-      pack_q4_1(codes, found.scale, found.minimum,
-                std::span<std::byte, kQ4_1Bytes>(out, kQ4_1Bytes));
+    case kGgmlQ41:
+      pack_q4_1(codes, found.scale, found.minimum, std::span<std::byte, kQ41Bytes>(out, kQ41Bytes));
       break;
-    case kGgmlQ8_0:
-      pack_q8_0(codes, found.scale, std::span<std::byte, kQ8_0Bytes>(out, kQ8_0Bytes));
+    case kGgmlQ80:
+      pack_q8_0(codes, found.scale, std::span<std::byte, kQ80Bytes>(out, kQ80Bytes));
       break;
     default:
       pack_mxfp4(codes, f32_to_e8m0(weight.scale[index]),

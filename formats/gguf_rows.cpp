@@ -70,7 +70,7 @@ void for_blocks(const GgufRows& rows, std::vector<int8_t>& codes, Visit visit) {
 
 void read_q4_0(const GgufRows& rows, std::vector<int8_t>& codes, CompressedWeight& weight) {
   weight.format = WeightFormat::kInt4;
-  for_blocks<kQ4_0Bytes>(rows, codes, [&](size_t index, auto block, auto part) {
+  for_blocks<kQ40Bytes>(rows, codes, [&](size_t index, auto block, auto part) {
     uint16_t scale = 0;
     unpack_q4_0(block, part, scale);
     weight.scale[index] = f16_to_f32(scale);
@@ -96,7 +96,7 @@ void read_q4_0(const GgufRows& rows, std::vector<int8_t>& codes, CompressedWeigh
 void read_q8_0(const GgufRows& rows, const std::string& name, std::vector<int8_t>& codes,
                CompressedWeight& weight) {
   weight.format = WeightFormat::kInt8;
-  for_blocks<kQ8_0Bytes>(rows, codes, [&](size_t index, auto block, auto part) {
+  for_blocks<kQ80Bytes>(rows, codes, [&](size_t index, auto block, auto part) {
     uint16_t bits = 0;
     unpack_q8_0(block, part, bits);
     float scale = f16_to_f32(bits);
@@ -152,7 +152,7 @@ std::span<const std::byte> GgufRows::row(int64_t row) const {
 
 bool has_gguf_codes(const GgufRows& rows) {
   const uint32_t id = rows.tensor->type->id;
-  return rows.shape.size() == 2 && (id == kGgmlQ4_0 || id == kGgmlQ8_0 || id == kGgmlMxfp4);
+  return rows.shape.size() == 2 && (id == kGgmlQ40 || id == kGgmlQ80 || id == kGgmlMxfp4);
 }
 
 void decode_gguf(const GgufRows& rows, const std::string& name, int64_t first,
@@ -172,10 +172,10 @@ CompressedWeight gguf_weight(const GgufRows& rows, const std::string& name) {
   weight.scale.resize(static_cast<size_t>(weight.out_features * weight.groups()));
   std::vector<int8_t> codes(static_cast<size_t>(weight.out_features * weight.in_features));
   switch (rows.tensor->type->id) {
-    case kGgmlQ4_0:
+    case kGgmlQ40:
       read_q4_0(rows, codes, weight);
       break;
-    case kGgmlQ8_0:
+    case kGgmlQ80:
       read_q8_0(rows, name, codes, weight);
       break;
     default:

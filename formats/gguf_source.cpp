@@ -30,6 +30,7 @@ class GgufSource final : public WeightSource {
     text_files_ = gguf_tokenizer_files(file_);
     for (const GgufTensor& tensor : file_.tensors()) add(tensor);
     for (const auto& [name, entry] : entries_) names_.push_back(name);
+    name_format();
   }
 
   const std::string& path() const override { return path_; }
@@ -168,6 +169,23 @@ class GgufSource final : public WeightSource {
       const bool compressed = has_gguf_codes(rows);
       entries_[expert_parameter(name, expert)] = {std::move(rows), compressed};
     }
+  }
+
+  // Matrices that are decoded are FP32 here, which says nothing of what they are in the file.
+  void name_format() {
+    std::map<std::string, int64_t> elements;
+    for (const auto& [name, entry] : entries_) {
+      const GgmlType& type = *entry.rows.tensor->type;
+      if (entry.rows.shape.size() < 2 || entry.compressed) continue;
+      elements[type.block > 1 ? type.name : ""] += element_count(entry.rows.shape);
+    }
+    for (const auto& [name, entry] : entries_) {
+      if (entry.compressed) elements[""] += element_count(entry.rows.shape);
+    }
+    const auto most = std::max_element(elements.begin(), elements.end(),
+                                       [](auto& a, auto& b) { return a.second < b.second; });
+    if (most == elements.end() || most->first.empty()) return;
+    recipe_json_ = std::string(R"({"qformat": "gguf )") + most->first + R"("})";
   }
 
   // Of the rows of q and k.

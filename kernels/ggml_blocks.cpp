@@ -211,11 +211,11 @@ constexpr GgmlType readable(uint32_t id, const char* name) {
 constexpr std::array kTypes = std::to_array<GgmlType>({
     readable<decode_f32, 4, 1>(kGgmlF32, "F32"),
     readable<decode_f16, 2, 1>(kGgmlF16, "F16"),
-    readable<decode_q4_0, 18, 32>(kGgmlQ4_0, "Q4_0"),
-    readable<decode_q4_1, 20, 32>(kGgmlQ4_1, "Q4_1"),
+    readable<decode_q4_0, 18, 32>(kGgmlQ40, "Q4_0"),
+    readable<decode_q4_1, 20, 32>(kGgmlQ41, "Q4_1"),
     readable<decode_q5_0, 22, 32>(6, "Q5_0"),
     readable<decode_q5_1, 24, 32>(7, "Q5_1"),
-    readable<decode_q8_0, 34, 32>(kGgmlQ8_0, "Q8_0"),
+    readable<decode_q8_0, 34, 32>(kGgmlQ80, "Q8_0"),
     {9, "Q8_1", 32, 36},
     readable<decode_q2_k, 84, kSuperBlock>(10, "Q2_K"),
     readable<decode_q3_k, 110, kSuperBlock>(11, "Q3_K"),
@@ -267,31 +267,31 @@ void decode_ggml(const GgmlType& type, std::span<const std::byte> blocks, std::s
 }
 
 void pack_q4_0(std::span<const int8_t, 32> codes, uint16_t scale,
-               std::span<std::byte, kQ4_0Bytes> block) {
+               std::span<std::byte, kQ40Bytes> block) {
   store_u16(scale, block.data());
   pack_ggml_nibbles(codes, nibbles_at(block.data() + 2));
 }
 
-void unpack_q4_0(std::span<const std::byte, kQ4_0Bytes> block, std::span<int8_t, 32> codes,
+void unpack_q4_0(std::span<const std::byte, kQ40Bytes> block, std::span<int8_t, 32> codes,
                  uint16_t& scale) {
   scale = scale_at(block.data());
   unpack_ggml_nibbles(nibbles_at(block.data() + 2), codes);
 }
 
 void pack_q4_1(std::span<const int8_t, 32> codes, uint16_t scale, uint16_t minimum,
-               std::span<std::byte, kQ4_1Bytes> block) {
+               std::span<std::byte, kQ41Bytes> block) {
   store_u16(scale, block.data());
   store_u16(minimum, block.data() + 2);
   pack_ggml_nibbles(codes, nibbles_at(block.data() + 4));
 }
 
 void pack_q8_0(std::span<const int8_t, 32> codes, uint16_t scale,
-               std::span<std::byte, kQ8_0Bytes> block) {
+               std::span<std::byte, kQ80Bytes> block) {
   store_u16(scale, block.data());
   std::memcpy(block.data() + 2, codes.data(), codes.size());
 }
 
-void unpack_q8_0(std::span<const std::byte, kQ8_0Bytes> block, std::span<int8_t, 32> codes,
+void unpack_q8_0(std::span<const std::byte, kQ80Bytes> block, std::span<int8_t, 32> codes,
                  uint16_t& scale) {
   scale = scale_at(block.data());
   std::memcpy(codes.data(), block.data() + 2, codes.size());

@@ -22,9 +22,9 @@ namespace pare {
 /// Numbers of types that pare writes, or treats in another way than the rest.
 inline constexpr uint32_t kGgmlF32 = 0;
 inline constexpr uint32_t kGgmlF16 = 1;
-inline constexpr uint32_t kGgmlQ4_0 = 2;
-inline constexpr uint32_t kGgmlQ4_1 = 3;
-inline constexpr uint32_t kGgmlQ8_0 = 8;
+inline constexpr uint32_t kGgmlQ40 = 2;
+inline constexpr uint32_t kGgmlQ41 = 3;
+inline constexpr uint32_t kGgmlQ80 = 8;
 inline constexpr uint32_t kGgmlBf16 = 30;
 inline constexpr uint32_t kGgmlMxfp4 = 39;
 
@@ -48,22 +48,22 @@ const GgmlType* find_ggml_type(uint32_t id) noexcept;
 void decode_ggml(const GgmlType& type, std::span<const std::byte> blocks, std::span<float> values);
 
 /// Q4_0: F16 scale, 16 bytes; value = scale × (code − 8), codes 0 … 15.
-inline constexpr size_t kQ4_0Bytes = 18;
+inline constexpr size_t kQ40Bytes = 18;
 void pack_q4_0(std::span<const int8_t, 32> codes, uint16_t scale,
-               std::span<std::byte, kQ4_0Bytes> block);
-void unpack_q4_0(std::span<const std::byte, kQ4_0Bytes> block, std::span<int8_t, 32> codes,
+               std::span<std::byte, kQ40Bytes> block);
+void unpack_q4_0(std::span<const std::byte, kQ40Bytes> block, std::span<int8_t, 32> codes,
                  uint16_t& scale);
 
 /// Q4_1: F16 scale, F16 minimum, 16 bytes; value = scale × code + minimum, codes 0 … 15.
-inline constexpr size_t kQ4_1Bytes = 20;
+inline constexpr size_t kQ41Bytes = 20;
 void pack_q4_1(std::span<const int8_t, 32> codes, uint16_t scale, uint16_t minimum,
-               std::span<std::byte, kQ4_1Bytes> block);
+               std::span<std::byte, kQ41Bytes> block);
 
 /// Q8_0: F16 scale, 32 codes in two's complement; value = scale × code.
-inline constexpr size_t kQ8_0Bytes = 34;
+inline constexpr size_t kQ80Bytes = 34;
 void pack_q8_0(std::span<const int8_t, 32> codes, uint16_t scale,
-               std::span<std::byte, kQ8_0Bytes> block);
-void unpack_q8_0(std::span<const std::byte, kQ8_0Bytes> block, std::span<int8_t, 32> codes,
+               std::span<std::byte, kQ80Bytes> block);
+void unpack_q8_0(std::span<const std::byte, kQ80Bytes> block, std::span<int8_t, 32> codes,
                  uint16_t& scale);
 
 /// MXFP4: a byte of E8M0, 16 bytes of E2M1 codes in the order of Q4_0.

@@ -69,7 +69,7 @@ TEST_F(Export, WritesAGgufFileThatIsAModel) {
         run_program(kAccuracyEval, {"--baseline", baseline, folder_, "--text", kText, "--ctx", "64",
                                     "--limit", "4", "--json", "-", "-q"});
     EXPECT_EQ(alone.status, 0) << alone.err;
-    return nlohmann::json::parse(alone.out)["text_sha256"];
+    return nlohmann::json::parse(alone.out)["ids_sha256"];
   };
   EXPECT_EQ(measure(folder_), measure(out_));
   // And quantized again, into a checkpoint and another form.

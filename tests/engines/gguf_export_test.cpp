@@ -191,6 +191,9 @@ TEST_F(GgufExport, IsTheSameModelButForItsScales) {
     const double divergence =
         found.candidates[0].perplexities.at("perplexity").divergence.kl_mean.value;
     const std::string type = scheme.type;
+    if (type == "Q4_1") {
+      EXPECT_EQ(found.candidates[0].qformat, "gguf Q4_1");
+    }
     const bool rounds_inputs =
         scheme.qformat == std::string("fp8") || scheme.qformat == std::string("w4a8_awq") ||
         scheme.qformat == std::string("int8_sq") || scheme.qformat == std::string("fp8_block");
@@ -291,8 +294,8 @@ CompressedWeight int4_weight(int64_t in, int64_t group, float scale) {
 
 TEST(GgufWeights, WhatBlocksCannotHoldIsBf16) {
   const auto plan = [](const CompressedWeight& weight) { return plan_gguf_weight(weight, "w"); };
-  EXPECT_EQ(plan(int4_weight(64, 32, 0.1F)).type->id, kGgmlQ4_0);
-  EXPECT_EQ(plan(int4_weight(64, kPerChannel, 0.1F)).type->id, kGgmlQ4_0);
+  EXPECT_EQ(plan(int4_weight(64, 32, 0.1F)).type->id, kGgmlQ40);
+  EXPECT_EQ(plan(int4_weight(64, kPerChannel, 0.1F)).type->id, kGgmlQ40);
   for (const CompressedWeight& weight : {int4_weight(48, 48, 0.1F), int4_weight(64, 16, 0.1F)}) {
     EXPECT_EQ(plan(weight).type->id, kGgmlBf16);
     EXPECT_TRUE(plan(weight).uneven);
@@ -322,7 +325,7 @@ TEST(GgufWeights, ScalesGoToF16) {
   }
   // Where nothing is left the file says zero, and that is what is read.
   const CompressedWeight tiny = int4_weight(64, 32, 1e-9F);
-  for (const float value : gguf_values(tiny, *find_ggml_type(kGgmlQ4_0))) EXPECT_EQ(value, 0);
+  for (const float value : gguf_values(tiny, *find_ggml_type(kGgmlQ40))) EXPECT_EQ(value, 0);
 }
 
 class GgufArchitectures : public ArchitectureTest {};

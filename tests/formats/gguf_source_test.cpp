@@ -65,7 +65,7 @@ std::string random_blocks(std::mt19937& random, const Scales& scales, size_t cou
     std::string block;
     for (int64_t j = 0; j < type.bytes; ++j) block += static_cast<char>(random() & 255U);
     for (const size_t at : scales.at) {
-      const float sign = scales.id != kGgmlQ8_0 && random() % 2 == 0 ? -1 : 1;
+      const float sign = scales.id != kGgmlQ80 && random() % 2 == 0 ? -1 : 1;
       const uint16_t bits = f32_to_f16(sign * static_cast<float>(random() % 1000 + 1) / 4096);
       block[at] = static_cast<char>(bits & 255U);
       block[at + 1] = static_cast<char>(bits >> 8U);
@@ -79,10 +79,10 @@ std::string random_blocks(std::mt19937& random, const Scales& scales, size_t cou
 TEST_F(GgufSourceTest, EveryTypeIsDecodedAsByAnotherReader) {
   const std::string python = find_python();
   if (python.empty()) GTEST_SKIP() << "no python3 here can import numpy";
-  const std::vector<Scales> types = {
-      {kGgmlQ4_0, {0}}, {kGgmlQ4_1, {0, 2}}, {6, {0}},        {7, {0, 2}},  {kGgmlQ8_0, {0}},
-      {10, {80, 82}},   {11, {108}},         {12, {0, 2}},    {13, {0, 2}}, {14, {208}},
-      {20, {0}},        {23, {0}},           {kGgmlMxfp4, {}}};
+  const std::vector<Scales> types = {{kGgmlQ40, {0}}, {kGgmlQ41, {0, 2}}, {6, {0}},    {7, {0, 2}},
+                                     {kGgmlQ80, {0}}, {10, {80, 82}},     {11, {108}}, {12, {0, 2}},
+                                     {13, {0, 2}},    {14, {208}},        {20, {0}},   {23, {0}},
+                                     {kGgmlMxfp4, {}}};
   const auto seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
@@ -134,11 +134,11 @@ TEST_F(GgufSourceTest, SignsOfQ4_0ScalesGoToTheZeroPoint) {
   GgufBytes file = llama_gguf();
   std::vector<float> scales(16);
   for (size_t i = 0; i < scales.size(); ++i) scales[i] = static_cast<float>(i + 1) / 16;
-  file.tensor("blk.0.ffn_up.weight", {256, 2}, kGgmlQ4_0, q4_0_blocks(scales));
+  file.tensor("blk.0.ffn_up.weight", {256, 2}, kGgmlQ40, q4_0_blocks(scales));
   scales[3] = -0.5F;
   scales[4] = 0;
   scales[9] = -0.25F;
-  file.tensor("blk.0.ffn_gate.weight", {256, 2}, kGgmlQ4_0, q4_0_blocks(scales));
+  file.tensor("blk.0.ffn_gate.weight", {256, 2}, kGgmlQ40, q4_0_blocks(scales));
   const auto source = open(file);
   const CompressedWeight plain = source->compressed("model.layers.0.mlp.up_proj.weight");
   EXPECT_TRUE(plain.symmetric);
@@ -166,7 +166,7 @@ TEST_F(GgufSourceTest, ScalesOfZeroAndBelowInQ8_0) {
     blocks += little_endian(f32_to_f16(scale), 2);
     for (int j = 0; j < 32; ++j) blocks += static_cast<char>(4 * j - 60);
   }
-  file.tensor("blk.0.ffn_up.weight", {256, 1}, kGgmlQ8_0, blocks);
+  file.tensor("blk.0.ffn_up.weight", {256, 1}, kGgmlQ80, blocks);
   const auto source = open(file);
   const std::vector<float> values = values_of(*source, "model.layers.0.mlp.up_proj.weight");
   for (size_t i = 0; i < values.size(); ++i) {
@@ -178,7 +178,7 @@ TEST_F(GgufSourceTest, ScalesOfZeroAndBelowInQ8_0) {
     GgufBytes bad = llama_gguf();
     std::string block = little_endian(f32_to_f16(scale), 2) + std::string(32, code);
     for (int i = 0; i < 3; ++i) block += block;
-    bad.tensor("blk.0.ffn_up.weight", {256, 1}, kGgmlQ8_0, block);
+    bad.tensor("blk.0.ffn_up.weight", {256, 1}, kGgmlQ80, block);
     const auto opened = open(bad);
     expect_error([&] { opened->compressed("model.layers.0.mlp.up_proj.weight"); },
                  ErrorCode::kInputMalformed, {path_, "up_proj", word});
@@ -210,7 +210,7 @@ TEST_F(GgufSourceTest, RowsOfQueriesAndKeysAreTurnedBack) {
     for (int i = 0; i < 128 * 8; ++i) {
       codes += little_endian(f32_to_f16(static_cast<float>(i / 8 + 1)), 2) + std::string(32, '\1');
     }
-    file.tensor("blk.0.attn_k.weight", {256, 128}, kGgmlQ8_0, codes);
+    file.tensor("blk.0.attn_k.weight", {256, 128}, kGgmlQ80, codes);
     const auto source = open(file);
     const std::string prefix = "model.layers.0.self_attn.";
     const std::vector<float> q = values_of(*source, prefix + "q_proj.weight");
@@ -245,7 +245,7 @@ TEST_F(GgufSourceTest, ExpertsAreSlices) {
   for (int i = 0; i < 3 * 4 * 8; ++i) {
     codes += little_endian(f32_to_f16(static_cast<float>(i + 1)), 2) + std::string(32, '\1');
   }
-  file.tensor("blk.0.ffn_down_exps.weight", {256, 4, 3}, kGgmlQ8_0, codes);
+  file.tensor("blk.0.ffn_down_exps.weight", {256, 4, 3}, kGgmlQ80, codes);
   file.tensor("blk.0.ffn_gate_inp.weight", {256, 3}, 0, f32_bytes(std::vector<float>(768)));
   const auto source = open(file);
   const json config = json::parse(source->config_json());

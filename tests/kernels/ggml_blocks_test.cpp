@@ -44,17 +44,17 @@ void put_f16(float value, size_t at, Bytes& block) {
 TEST(GgmlBlocks, Q4_0) {
   const Bytes block = bytes_of({0x00, 0x40, 0x80, 0x91, 0x91, 0xA2, 0xA2, 0xB3, 0xB3, 0xC4, 0xC4,
                                 0xD5, 0xD5, 0xE6, 0xE6, 0xF7, 0xF7, 0xF8});
-  const std::vector<float> values = decoded(kGgmlQ4_0, block);
+  const std::vector<float> values = decoded(kGgmlQ40, block);
   for (int i = 0; i < 32; ++i) {
     const auto code = std::min(15, static_cast<int>((static_cast<float>(i) - 16) / 2 + 8.5F));
     EXPECT_EQ(values[static_cast<size_t>(i)], static_cast<float>(code - 8) * 2) << i;
   }
   std::array<int8_t, 32> codes{};
   uint16_t scale = 0;
-  unpack_q4_0(std::span<const std::byte, kQ4_0Bytes>(block), codes, scale);
+  unpack_q4_0(std::span<const std::byte, kQ40Bytes>(block), codes, scale);
   EXPECT_EQ(scale, f32_to_f16(2));
-  Bytes again(kQ4_0Bytes);
-  pack_q4_0(codes, scale, std::span<std::byte, kQ4_0Bytes>(again));
+  Bytes again(kQ40Bytes);
+  pack_q4_0(codes, scale, std::span<std::byte, kQ40Bytes>(again));
   EXPECT_EQ(again, block);
 }
 
@@ -72,19 +72,19 @@ TEST(GgmlBlocks, Q8_0) {
   EXPECT_EQ(codes[0], -127);
   EXPECT_EQ(codes[1], -119);
   EXPECT_EQ(codes[31], 119);
-  const std::vector<float> values = decoded(kGgmlQ8_0, block);
+  const std::vector<float> values = decoded(kGgmlQ80, block);
   for (size_t i = 0; i < 32; ++i) EXPECT_EQ(values[i], scale * static_cast<float>(codes[i]));
-  Bytes again(kQ8_0Bytes);
-  pack_q8_0(codes, 0x3008, std::span<std::byte, kQ8_0Bytes>(again));
+  Bytes again(kQ80Bytes);
+  pack_q8_0(codes, 0x3008, std::span<std::byte, kQ80Bytes>(again));
   EXPECT_EQ(again, block);
 }
 
 TEST(GgmlBlocks, Q4_1AddsItsMinimum) {
   std::array<int8_t, 32> codes{};
   for (size_t i = 0; i < 32; ++i) codes[i] = static_cast<int8_t>(i % 16);
-  Bytes block(kQ4_1Bytes);
-  pack_q4_1(codes, f32_to_f16(0.5F), f32_to_f16(-3), std::span<std::byte, kQ4_1Bytes>(block));
-  const std::vector<float> values = decoded(kGgmlQ4_1, block);
+  Bytes block(kQ41Bytes);
+  pack_q4_1(codes, f32_to_f16(0.5F), f32_to_f16(-3), std::span<std::byte, kQ41Bytes>(block));
+  const std::vector<float> values = decoded(kGgmlQ41, block);
   for (size_t i = 0; i < 32; ++i) EXPECT_EQ(values[i], 0.5F * static_cast<float>(i % 16) - 3);
 }
 
