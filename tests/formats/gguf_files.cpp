@@ -92,8 +92,9 @@ GgufBytes llama_gguf(const std::string& architecture, uint32_t hidden) {
   return file;
 }
 
-GgufBytes whole_llama_gguf(uint32_t hidden) {
-  GgufBytes file = llama_gguf("llama", hidden);
+GgufBytes whole_llama_gguf(uint32_t hidden_size) {
+  GgufBytes file = llama_gguf("llama", hidden_size);
+  const uint64_t hidden = hidden_size;
   const auto matrix = [&](const std::string& name, uint64_t in, uint64_t out) {
     std::vector<float> values(in * out);
     for (size_t i = 0; i < values.size(); ++i) {

@@ -258,7 +258,9 @@ TEST_F(GgufSourceTest, ExpertsAreSlices) {
     const std::string name = prefix + "experts." + std::to_string(expert);
     EXPECT_EQ(source->shape(name + ".w3.weight"), (Shape{4, 256}));
     const auto found = values_of(*source, name + ".w3.weight");
-    EXPECT_EQ(std::memcmp(found.data(), values.data() + expert * 1024, 4096), 0);
+    EXPECT_EQ(
+        std::memcmp(found.data(), values.data() + size_t{1024} * static_cast<size_t>(expert), 4096),
+        0);
     const CompressedWeight down = source->compressed(name + ".w2.weight");
     EXPECT_EQ(down.scale[31], static_cast<float>(32 * (expert + 1)));
     EXPECT_EQ(source->stored_bytes(name + ".w2.weight"), 4 * 8 * 34);
@@ -291,7 +293,7 @@ TEST_F(GgufSourceTest, ConfigComesFromTheMetadata) {
 }
 
 TEST_F(GgufSourceTest, RotaryScalings) {
-  const auto scaling = [&](GgufBytes file) {
+  const auto scaling = [&](const GgufBytes& file) {
     return json::parse(open(file)->config_json()).value("rope_scaling", json());
   };
   GgufBytes linear = llama_gguf();

@@ -20,6 +20,8 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
+size_t index(int value) { return static_cast<size_t>(value); }
+
 Bytes bytes_of(std::initializer_list<int> values) {
   Bytes bytes;
   for (const int value : values) bytes.push_back(static_cast<std::byte>(value));
@@ -113,7 +115,7 @@ TEST(GgmlBlocks, Q4_K) {
     const int scale = j + 1 + (j >= 4 ? 32 : 0);  // the later ones with high bits
     const int minimum = j + 9 + (j >= 4 ? 16 : 0);
     const auto add = [&](int at, int bits) {
-      block[static_cast<size_t>(4 + at)] |= static_cast<std::byte>(bits);
+      block[index(4 + at)] |= static_cast<std::byte>(bits);
     };
     if (j < 4) {
       add(j, scale);
@@ -125,7 +127,7 @@ TEST(GgmlBlocks, Q4_K) {
     }
   }
   for (int i = 0; i < 128; ++i) {
-    block[static_cast<size_t>(16 + i)] = static_cast<std::byte>((i % 16) | (15 - i % 16) << 4);
+    block[index(16 + i)] = static_cast<std::byte>((i % 16) | (15 - i % 16) << 4);
   }
   const std::vector<float> values = decoded(12, block);
   for (int i = 0; i < 256; ++i) {
@@ -151,7 +153,7 @@ TEST(GgmlBlocks, Q6_K) {
   for (int half = 0; half < 2; ++half) {
     for (int l = 0; l < 32; ++l) {
       for (int quarter = 0; quarter < 4; ++quarter) {
-        const int code = codes[static_cast<size_t>(128 * half + 32 * quarter + l)];
+        const int code = codes[index(128 * half + 32 * quarter + l)];
         add(64 * half + 32 * (quarter % 2) + l, (code & 15) << (quarter / 2 * 4));
         add(128 + 32 * half + l, (code >> 4) << (2 * quarter));
       }
@@ -160,10 +162,8 @@ TEST(GgmlBlocks, Q6_K) {
   for (int j = 0; j < 16; ++j) add(192 + j, j - 8);
   const std::vector<float> values = decoded(14, block);
   for (int i = 0; i < 256; ++i) {
-    EXPECT_EQ(
-        values[static_cast<size_t>(i)],
-        2 * static_cast<float>(i / 16 - 8) * static_cast<float>(codes[static_cast<size_t>(i)] - 32))
-        << i;
+    const int scale = i / 16 - 8;
+    EXPECT_EQ(values[index(i)], static_cast<float>(2 * scale * (codes[index(i)] - 32))) << i;
   }
 }
 
