@@ -76,6 +76,12 @@ std::string random_blocks(std::mt19937& random, const Scales& scales, size_t cou
   return bytes;
 }
 
+// Elements [first, first + count).
+std::vector<float> run_of(const std::vector<float>& values, size_t first, size_t count) {
+  const std::span<const float> run = std::span(values).subspan(first, count);
+  return {run.begin(), run.end()};
+}
+
 TEST_F(GgufSourceTest, EveryTypeIsDecodedAsByAnotherReader) {
   const std::string python = find_python();
   if (python.empty()) GTEST_SKIP() << "no python3 here can import numpy";
@@ -111,10 +117,10 @@ TEST_F(GgufSourceTest, EveryTypeIsDecodedAsByAnotherReader) {
     // Any part of it, also in the middle of a block.
     const TensorView part = source->dense_part(name, 1000, 77);
     EXPECT_EQ(part.dtype, DType::kF32);
-    EXPECT_EQ(std::memcmp(part.bytes.data(), expected.data() + 1000, 77 * sizeof(float)), 0);
+    EXPECT_EQ(to_f32(part, name), run_of(expected, 1000, 77));
     std::vector<float> read(300);
     source->read(name, 5, std::as_writable_bytes(std::span(read)));
-    EXPECT_EQ(std::memcmp(read.data(), expected.data() + 5, 300 * sizeof(float)), 0);
+    EXPECT_EQ(read, run_of(expected, 5, 300));
     source->release({name});
   }
 }
@@ -199,8 +205,11 @@ TEST_F(GgufSourceTest, RowsOfQueriesAndKeysAreTurnedBack) {
   for (const char* architecture : {"llama", "qwen2"}) {
     SCOPED_TRACE(architecture);
     GgufBytes file = llama_gguf(architecture);
-    std::vector<float> rows(256 * 256);
-    for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i / 256);
+    std::vector<float> rows(size_t{256} * 256);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const size_t row = i / 256;
+      rows[i] = static_cast<float>(row);
+    }
     file.tensor("blk.0.attn_q.weight", {256, 256}, 0, f32_bytes(rows));
     std::vector<float> bias(256);
     for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i);
@@ -208,7 +217,8 @@ TEST_F(GgufSourceTest, RowsOfQueriesAndKeysAreTurnedBack) {
     file.tensor("blk.0.attn_v.bias", {256}, 0, f32_bytes(bias));
     std::string codes;  // Q8_0, the scale of a row being its number
     for (int i = 0; i < 128 * 8; ++i) {
-      codes += little_endian(f32_to_f16(static_cast<float>(i / 8 + 1)), 2) + std::string(32, '\1');
+      const int row = i / 8;
+      codes += little_endian(f32_to_f16(static_cast<float>(row + 1)), 2) + std::string(32, '\1');
     }
     file.tensor("blk.0.attn_k.weight", {256, 128}, kGgmlQ80, codes);
     const auto source = open(file);
@@ -228,9 +238,9 @@ TEST_F(GgufSourceTest, RowsOfQueriesAndKeysAreTurnedBack) {
     }
     EXPECT_EQ(values_of(*source, prefix + "v_proj.bias"), bias);
     const TensorView part = source->dense_part(prefix + "q_proj.weight", 300, 10);
-    EXPECT_EQ(std::memcmp(part.bytes.data(), q.data() + 300, 40), 0);
+    EXPECT_EQ(to_f32(part, "q"), run_of(q, 300, 10));
     const TensorView some = source->dense_part(prefix + "q_proj.bias", 3, 5);
-    EXPECT_EQ(std::memcmp(some.bytes.data(), b.data() + 3, 20), 0);
+    EXPECT_EQ(to_f32(some, "b"), run_of(b, 3, 5));
   }
 }
 
@@ -238,7 +248,7 @@ TEST_F(GgufSourceTest, ExpertsAreSlices) {
   GgufBytes file = llama_gguf();
   file.number("llama.expert_count", 3);
   file.number("llama.expert_used_count", 2);
-  std::vector<float> values(3 * 4 * 256);
+  std::vector<float> values(size_t{3} * 4 * 256);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
   file.tensor("blk.0.ffn_up_exps.weight", {256, 4, 3}, 0, f32_bytes(values));
   std::string codes;
@@ -257,10 +267,8 @@ TEST_F(GgufSourceTest, ExpertsAreSlices) {
   for (int expert = 0; expert < 3; ++expert) {
     const std::string name = prefix + "experts." + std::to_string(expert);
     EXPECT_EQ(source->shape(name + ".w3.weight"), (Shape{4, 256}));
-    const auto found = values_of(*source, name + ".w3.weight");
-    EXPECT_EQ(
-        std::memcmp(found.data(), values.data() + size_t{1024} * static_cast<size_t>(expert), 4096),
-        0);
+    EXPECT_EQ(values_of(*source, name + ".w3.weight"),
+              run_of(values, size_t{1024} * static_cast<size_t>(expert), 1024));
     const CompressedWeight down = source->compressed(name + ".w2.weight");
     EXPECT_EQ(down.scale[31], static_cast<float>(32 * (expert + 1)));
     EXPECT_EQ(source->stored_bytes(name + ".w2.weight"), 4 * 8 * 34);
