@@ -1,6 +1,7 @@
 // The model as one GGUF file, for llama.cpp: weights with the codes and scales that they have.
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <map>

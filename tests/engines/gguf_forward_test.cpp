@@ -66,10 +66,10 @@ class GgufForward : public ::testing::Test {
   }
 
   double computed(const std::string& folder) const {
+    const std::string reader = PARE_SOURCE_DIR "/tests/engines/gguf_reader.py";
     const Finished done =
-        run_program(python_, {PARE_SOURCE_DIR "/tests/engines/gguf_reader.py", "perplexity",
-                              folder + "/model.gguf", folder_ / "text.ids", std::to_string(kWindow),
-                              std::to_string(kWindows)});
+        run_program(python_, {reader, "perplexity", folder + "/model.gguf", folder_ / "text.ids",
+                              std::to_string(kWindow), std::to_string(kWindows)});
     EXPECT_EQ(done.status, 0) << done.err;
     return std::stod(done.out);
   }

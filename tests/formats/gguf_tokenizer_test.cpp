@@ -30,15 +30,12 @@ class GgufTokenizerTest : public ::testing::Test {
   std::string path_ = folder_ / "m.gguf";
 };
 
-const std::vector<std::string> kTokens = {"<s>", "</s>", "a", "b", "ab", "<tool>", "[PAD6]"};
-const std::vector<int32_t> kTypes = {3, 3, 1, 1, 1, 4, 5};
-
 GgufBytes byte_pairs() {
   GgufBytes file;
   file.text("tokenizer.ggml.model", "gpt2");
   file.text("tokenizer.ggml.pre", "llama-bpe");
-  file.texts("tokenizer.ggml.tokens", kTokens);
-  file.integers("tokenizer.ggml.token_type", kTypes);
+  file.texts("tokenizer.ggml.tokens", {"<s>", "</s>", "a", "b", "ab", "<tool>", "[PAD6]"});
+  file.integers("tokenizer.ggml.token_type", {3, 3, 1, 1, 1, 4, 5});
   file.texts("tokenizer.ggml.merges", {"a b"});
   file.number("tokenizer.ggml.bos_token_id", 0);
   file.number("tokenizer.ggml.eos_token_id", 1);
