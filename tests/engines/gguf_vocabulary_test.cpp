@@ -10,6 +10,7 @@
 
 #include "core/thread_pool.h"
 #include "engines/engine_export.h"
+#include "engines/gguf_check.h"
 #include "engines/gguf_metadata.h"
 #include "formats/gguf_file.h"
 #include "formats/gguf_pre_tokenizers.h"
@@ -121,6 +122,10 @@ TEST_F(GgufVocabulary, EveryTokenizerComesBack) {
     EXPECT_EQ(file().text("tokenizer.ggml.pre"), family.pre);
     EXPECT_EQ(file().find_texts("tokenizer.ggml.tokens")->size(),
               static_cast<size_t>(expected.vocab_size() + 5));
+    EngineFindings findings;
+    check_gguf(folder_.path().string(), {}, findings);
+    EXPECT_TRUE(findings.refusals.empty()) << findings.refusals[0].subject;
+    EXPECT_TRUE(findings.remarks.empty()) << findings.remarks[0].subject;
     const bool nfc = family.pre == std::string("qwen2");
     EXPECT_EQ(made.warnings.size(), nfc ? 1U : 0U);
   }
