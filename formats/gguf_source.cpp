@@ -17,6 +17,20 @@ namespace {
 
 using Kind = GgufPart::Kind;
 
+// The tokenizer that lies in the file's folder; empty where there is none, or a file was given.
+std::map<std::string, std::string> tokenizer_beside(const std::string& path) {
+  constexpr size_t kMaxTextBytes = size_t{256} << 20;
+  std::map<std::string, std::string> files;
+  if (input_kind(path) != PathKind::kFolder) return files;
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+                           "special_tokens_map.json", "added_tokens.json"}) {
+    const std::string file = path + "/" + name;
+    if (input_file_exists(file)) files[name] = read_text_file(file, kMaxTextBytes);
+  }
+  const bool complete = files.contains("tokenizer.json") || files.contains("tokenizer.model");
+  return complete ? files : std::map<std::string, std::string>();
+}
+
 struct Entry {
   GgufRows rows;
   bool compressed = false;
@@ -27,7 +41,8 @@ class GgufSource final : public WeightSource {
   GgufSource(std::string path, const std::string& file)
       : path_(std::move(path)), file_(file), architecture_(gguf_architecture(file_)) {
     config_json_ = gguf_config_json(file_, architecture_);
-    text_files_ = gguf_tokenizer_files(file_);
+    text_files_ = tokenizer_beside(path_);
+    if (text_files_.empty()) text_files_ = gguf_tokenizer_files(file_);
     for (const GgufTensor& tensor : file_.tensors()) add(tensor);
     for (const auto& [name, entry] : entries_) names_.push_back(name);
     name_format();

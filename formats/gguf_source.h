@@ -15,7 +15,8 @@
 
 namespace pare {
 
-/// `path` is a file, or a folder that holds one. Throws Error(kInputMissing) when it cannot be
+/// `path` is a file, or a folder that holds one; a tokenizer.json or tokenizer.model in that folder
+/// counts instead of the file's own tokenizer. Throws Error(kInputMissing) when it cannot be
 /// read, Error(kInputMalformed), naming file and tensor or key, when it is damaged, a part of a
 /// split model, of an architecture that is not read, or has a tensor of a type that is not.
 std::unique_ptr<WeightSource> open_gguf(const std::string& path);

@@ -140,7 +140,8 @@ class FilesMaker {
     const GgufPreTokenizer* words = find_gguf_pre_tokenizer(name);
     if (words == nullptr) {
       file_.fail("tokenizer.ggml.pre \"" + name +
-                 "\" is not known; convert the original model instead");
+                 "\" is not known; put the model's tokenizer.json into a folder with the file, and "
+                 "give the folder");
     }
     Json json = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}};
     json["added_tokens"] = added_tokens();
@@ -289,7 +290,9 @@ std::map<std::string, std::string> gguf_tokenizer_files(const GgufFile& file) {
   }
   if (*model == "llama") return FilesMaker(file).sentence_pieces();
   if (*model != "gpt2") {
-    file.fail("tokenizer.ggml.model \"" + *model + "\" is not read; gpt2 and llama are");
+    file.fail("tokenizer.ggml.model \"" + *model +
+              "\" is not read, gpt2 and llama are; put the "
+              "model's tokenizer.json into a folder with the file, and give the folder");
   }
   // Those of Llama 3 and Mistral have one unless the file says otherwise.
   const std::string* pre = file.find_text("tokenizer.ggml.pre");

@@ -340,6 +340,22 @@ TEST_F(GgufSourceTest, AFolderWithOneFile) {
                {folder_.path(), "2 GGUF files"});
 }
 
+// The way out for a tokenizer that has no name here.
+TEST_F(GgufSourceTest, ATokenizerBesideTheFileCounts) {
+  GgufBytes file = whole_llama_gguf();
+  file.text("tokenizer.ggml.model", "gpt2");
+  file.text("tokenizer.ggml.pre", "no-such");
+  file.texts("tokenizer.ggml.tokens", {"a"});
+  expect_error([&] { open(file); }, ErrorCode::kInputMalformed, {path_, "no-such", "folder"});
+  write_file(folder_ / "tokenizer_config.json", "{}");
+  expect_error([&] { open_weight_source(folder_.path()); }, ErrorCode::kInputMalformed,
+               {"no-such"});
+  write_file(folder_ / "tokenizer.json", "{\"mine\": 1}");
+  const auto source = open_weight_source(folder_.path());
+  EXPECT_EQ(source->text_files().at("tokenizer.json"), "{\"mine\": 1}");
+  EXPECT_EQ(source->text_files().size(), 2U);
+}
+
 // Names on both sides are inverses of each other.
 TEST(GgufNames, GoThereAndBack) {
   for (const char* model : {"LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM",

@@ -153,7 +153,7 @@ TEST_F(GgufTokenizerTest, DamageIsNamed) {
                  {"tokenizer.ggml.pre", "\"mine\""});
   GgufBytes bert;
   bert.text("tokenizer.ggml.model", "bert");
-  expect_refused(bert, {"\"bert\"", "gpt2 and llama"});
+  expect_refused(bert, {"\"bert\"", "gpt2 and llama", "give the folder"});
   GgufBytes pieces;
   pieces.text("tokenizer.ggml.model", "llama");
   pieces.texts("tokenizer.ggml.tokens", {"<unk>"});
