@@ -6,7 +6,6 @@
 #include <sstream>
 
 #include "engines/engine_export.h"
-#include "engines/gguf_check.h"
 #include "engines/gguf_weights.h"
 #include "formats/gguf_file.h"
 #include "formats/gguf_names.h"
@@ -14,8 +13,8 @@
 #include "kernels/codec.h"
 #include "pare/engines.h"
 #include "pare/evaluate.h"
-#include "tests/pipeline/architecture_fixture.h"
-#include "tests/support/model_configs.h"
+#include "tests/engines/gguf_fixture.h"
+#include "tests/pipeline/pipeline_fixture.h"
 
 namespace pare::testing {
 namespace {
@@ -44,38 +43,6 @@ constexpr std::array<Scheme, 13> kSchemes = {{{"int4_awq", "Q4_0"},
                                               {"fp8_block", "BF16"},
                                               {"full_prec", "BF16", false, "wanda"},
                                               {"fp8", "BF16", false, "wanda"}}};
-
-/// A Python with numpy; empty when there is none.
-std::string find_python() {
-  for (const char* python : {PARE_PYTHON, "/usr/bin/python3", "python3"}) {
-    const std::string probe = std::string("'") + python + "' -c 'import numpy' 2>/dev/null";
-    if (*python != '\0' && std::system(probe.c_str()) == 0) return python;
-  }
-  return "";
-}
-
-ExportReport export_as_gguf(const std::string& checkpoint, const std::string& output,
-                            int threads = 2) {
-  ExportOptions options;
-  options.checkpoint = checkpoint;
-  options.format = "gguf";
-  options.output = output;
-  options.force = true;
-  options.threads = threads;
-  return export_to(options, {});
-}
-
-EngineFindings findings_of(const std::string& folder) {
-  EngineFindings findings;
-  check_gguf(folder, {}, findings);
-  return findings;
-}
-
-std::string text_of(const std::vector<EngineFinding>& findings) {
-  std::string text;
-  for (const EngineFinding& one : findings) text += one.subject + ": " + one.message + "\n";
-  return text;
-}
 
 class GgufExport : public PipelineTest {
  protected:
@@ -132,7 +99,7 @@ std::vector<float> worth(CompressedWeight weight, const std::string& type) {
 }
 
 TEST_F(GgufExport, AnotherReaderFindsTheSameWeights) {
-  const std::string python = find_python();
+  const std::string python = python_with_numpy();
   if (python.empty()) GTEST_SKIP() << "no python3 here can import numpy";
   const GgufArchitecture& architecture = *find_gguf_architecture("LlamaForCausalLM");
   const int64_t head_dim = shape_.hidden / shape_.heads;
@@ -140,8 +107,7 @@ TEST_F(GgufExport, AnotherReaderFindsTheSameWeights) {
     SCOPED_TRACE(std::string(scheme.qformat) + (scheme.asym ? " asym " : " ") + scheme.sparsity);
     const std::string source_path = checkpoint(scheme);
     const ExportReport report = export_as_gguf(source_path, path("out"));
-    const EngineFindings findings = findings_of(report.output);
-    EXPECT_EQ(text_of(findings.refusals), "");
+    EXPECT_EQ(refusals_of(report.output), "");
     std::filesystem::create_directories(path("read"));
     const Finished reader =
         run_program(python, {PARE_SOURCE_DIR "/tests/engines/gguf_reader.py", "dump",
@@ -278,7 +244,7 @@ TEST_F(GgufExport, LeavesOutWhatHasNoPlace) {
   options.kv_cache = "fp8";
   const ExportReport report = export_as_gguf(quantize(options, {}).output, path("out"));
   EXPECT_THAT(report.warnings, ::testing::Contains(HasSubstr("cache of keys and values")));
-  EXPECT_EQ(text_of(findings_of(report.output).refusals), "");
+  EXPECT_EQ(refusals_of(report.output), "");
 }
 
 CompressedWeight int4_weight(int64_t in, int64_t group, float scale) {
@@ -326,118 +292,6 @@ TEST(GgufWeights, ScalesGoToF16) {
   // Where nothing is left the file says zero, and that is what is read.
   const CompressedWeight tiny = int4_weight(64, 32, 1e-9F);
   for (const float value : gguf_values(tiny, *find_ggml_type(kGgmlQ40))) EXPECT_EQ(value, 0);
-}
-
-class GgufArchitectures : public ArchitectureTest {};
-
-// As llama.cpp's architectures allow; logits to the bit.
-TEST_F(GgufArchitectures, TheModelItselfIsTheSame) {
-  for (const char* name : {"LlamaThreeTied", "LlamaBiased", "Mistral", "MixtralSmall", "QwenTwo",
-                           "QwenThreePlain", "QwenThreeMoePlain"}) {
-    SCOPED_TRACE(name);
-    nlohmann::json config = small_llama_config();
-    const std::string model = name;
-    if (model == "MixtralSmall") {
-      config.update({{"architectures", {"MixtralForCausalLM"}},
-                     {"model_type", "mixtral"},
-                     {"num_local_experts", 4},
-                     {"num_experts_per_tok", 2}});
-    } else if (model == "QwenTwo") {
-      config.update({{"architectures", {"Qwen2ForCausalLM"}}, {"model_type", "qwen2"}});
-    } else if (model == "QwenThreePlain") {
-      config.update(
-          {{"architectures", {"Qwen3ForCausalLM"}}, {"model_type", "qwen3"}, {"head_dim", 12}});
-    } else if (model == "QwenThreeMoePlain") {
-      config.update({{"architectures", {"Qwen3MoeForCausalLM"}},
-                     {"model_type", "qwen3_moe"},
-                     {"num_experts", 4},
-                     {"num_experts_per_tok", 2},
-                     {"norm_topk_prob", true},
-                     {"moe_intermediate_size", 40}});
-    } else {
-      config = nlohmann::json::parse(model_config(name).json);
-    }
-    use(config);
-    const ExportReport report = export_as_gguf(path("model"), path("out"));
-    EXPECT_EQ(text_of(findings_of(report.output).refusals), "");
-    for (const Precision precision : {Precision::kBf16, Precision::kF32}) {
-      EXPECT_EQ(distance(logits_of(report.output, precision), logits_of(path("model"), precision)),
-                0);
-    }
-    // Quantized too, experts included: groups of 16 are no blocks of 32.
-    QuantizeOptions options = job_of("q.h5", "int4_awq");
-    options.force = true;
-    const std::string made = quantize(options, {}).output;
-    const ExportReport small = export_as_gguf(made, path("out"));
-    EXPECT_THAT(small.warnings, ::testing::Contains(HasSubstr("not whole blocks of 32")));
-    EXPECT_LE(distance(logits_of(small.output), logits_of(made)), 0.02);
-  }
-}
-
-TEST_F(GgufArchitectures, ScalingsOfRotaryEmbeddings) {
-  struct Case {
-    nlohmann::json scaling;
-    const char* type;  ///< In the file; empty: divisors.
-  };
-  for (const Case& one : std::vector<Case>{
-           {{{"rope_type", "linear"}, {"factor", 4.0}}, "linear"},
-           {{{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 16}},
-            "yarn"},
-           {{{"rope_type", "llama3"},
-             {"factor", 8.0},
-             {"low_freq_factor", 1.0},
-             {"high_freq_factor", 4.0},
-             {"original_max_position_embeddings", 8192}},
-            ""}}) {
-    SCOPED_TRACE(one.scaling.dump());
-    nlohmann::json config = small_llama_config();
-    config["rope_scaling"] = one.scaling;
-    use(config);
-    export_as_gguf(path("model"), path("out"));
-    EXPECT_EQ(distance(logits_of(path("out")), logits_of(path("model"))), 0);
-    const GgufFile file(path("out/model.gguf"));
-    const std::string* type = file.find_text("llama.rope.scaling.type");
-    EXPECT_EQ(type == nullptr ? "" : *type, one.type);
-    EXPECT_EQ(file.find("rope_freqs.weight") != nullptr, *one.type == '\0');
-  }
-}
-
-TEST_F(GgufArchitectures, WhatLlamaCppDoesNotDoIsRefused) {
-  struct Case {
-    nlohmann::json change;
-    const char* words;
-  };
-  for (const Case& one : std::vector<Case>{
-           {{{"hidden_act", "gelu"}}, "gelu"},
-           {{{"partial_rotary_factor", 0.5}}, "partial_rotary_factor"},
-           {{{"architectures", {"Qwen3ForCausalLM"}}, {"attention_bias", true}, {"head_dim", 8}},
-            "has a bias"},
-           {{{"rope_scaling",
-              {{"rope_type", "yarn"},
-               {"factor", 4.0},
-               {"attention_factor", 2.0},
-               {"original_max_position_embeddings", 16}}}},
-            "YaRN"}}) {
-    nlohmann::json config = small_llama_config();
-    config.update(one.change);
-    use(config);
-    try {
-      export_as_gguf(path("model"), path("out"));
-      ADD_FAILURE() << one.words;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kInputMalformed);
-      EXPECT_THAT(error.what(), HasSubstr(one.words));
-    }
-    EXPECT_FALSE(std::filesystem::exists(path("out")));
-  }
-  use_config("GptTwoByLayer");
-  try {
-    export_as_gguf(path("model"), path("out"));
-    ADD_FAILURE() << "GPT-2 is not written";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("\"GPT2LMHeadModel\" is not written as GGUF"));
-    EXPECT_THAT(error.what(), HasSubstr("LlamaForCausalLM, MistralForCausalLM"));
-  }
 }
 
 }  // namespace

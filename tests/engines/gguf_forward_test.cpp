@@ -7,9 +7,9 @@
 #include <fstream>
 
 #include "formats/weight_source.h"
-#include "pare/engines.h"
 #include "pare/evaluate.h"
 #include "pare/quantize.h"
+#include "tests/engines/gguf_fixture.h"
 #include "tests/support/program.h"
 #include "tests/support/reference.h"
 #include "tokenizer/open_tokenizer.h"
@@ -20,15 +20,6 @@ namespace {
 constexpr int64_t kWindow = 512;
 constexpr int64_t kWindows = 4;
 
-/// A Python with numpy; empty when there is none.
-std::string find_python() {
-  for (const char* python : {PARE_PYTHON, "/usr/bin/python3", "python3"}) {
-    const std::string probe = std::string("'") + python + "' -c 'import numpy' 2>/dev/null";
-    if (*python != '\0' && std::system(probe.c_str()) == 0) return python;
-  }
-  return "";
-}
-
 class GgufForward : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -37,7 +28,7 @@ class GgufForward : public ::testing::Test {
     if (!std::filesystem::exists(model_) || !std::filesystem::exists(text_)) {
       GTEST_SKIP() << reference_dir();
     }
-    python_ = find_python();
+    python_ = python_with_numpy();
     if (python_.empty()) GTEST_SKIP() << "no python3 here can import numpy";
     // The first tokens of WikiText-2's test split, BOS in front.
     const auto source = open_weight_source(model_);
@@ -49,11 +40,7 @@ class GgufForward : public ::testing::Test {
   }
 
   std::string exported(const std::string& checkpoint, const std::string& name) const {
-    ExportOptions options;
-    options.checkpoint = checkpoint;
-    options.format = "gguf";
-    options.output = folder_ / name;
-    return export_to(options, {}).output;
+    return export_as_gguf(checkpoint, folder_ / name).output;
   }
 
   double measured(const std::string& model) const {
