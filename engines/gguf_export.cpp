@@ -141,11 +141,15 @@ class Exporter {
                     "\" is not written as GGUF; known: " + known_gguf_models());
   }
 
-  // Of the model: that of its folder or file.
+  // Of the model: that of its folder or file, which may have dots in it (Llama-3.1-8B).
   std::string name() const {
     const std::filesystem::path path(source_->path());
     const std::filesystem::path last = path.has_filename() ? path : path.parent_path();
-    return last.stem().string();
+    std::string name = last.filename().string();
+    for (const std::string_view ending : {".index.json", ".h5", ".gguf"}) {
+      if (name.ends_with(ending)) name.resize(name.size() - ending.size());
+    }
+    return name;
   }
 
   // Values as the type says, and nothing else.

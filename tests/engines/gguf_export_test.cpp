@@ -212,6 +212,14 @@ TEST_F(GgufExport, SaysWhatTheFileIs) {
   }
 }
 
+TEST_F(GgufExport, IsNamedAfterTheModel) {
+  std::filesystem::rename(path("model"), path("Llama-3.1-tiny"));
+  for (const char* name : {"Llama-3.1-tiny", "Llama-3.1-tiny/"}) {
+    export_as_gguf(path(name), path("out"));
+    EXPECT_EQ(GgufFile(path("out/model.gguf")).text("general.name"), "Llama-3.1-tiny");
+  }
+}
+
 // A GGUF file is a model like any other: what it is exported from, quantized again.
 TEST_F(GgufExport, IsASourceOfOtherForms) {
   const std::string source = checkpoint(kSchemes[0]);
