@@ -2,7 +2,10 @@
 
 #include "engines/engine_check.h"
 #include "engines/folder_check.h"
+#include "engines/gguf_check.h"
 #include "engines/tensorrt_llm_check.h"
+#include "formats/gguf_file.h"
+#include "formats/gguf_source.h"
 #include "formats/input_paths.h"
 #include "formats/mapped_file.h"
 #include "formats/tensorrt_llm_config.h"
@@ -26,6 +29,11 @@ std::vector<CheckFinding> published(std::vector<EngineFinding> findings) {
     result.push_back({std::move(finding.subject), std::move(finding.message)});
   }
   return result;
+}
+
+bool is_gguf(const std::string& path) {
+  if (input_kind(path) == PathKind::kFolder) return is_gguf_folder(path);
+  return has_gguf_signature(MappedFile(path).bytes());
 }
 
 // What a folder says it is.
@@ -54,7 +62,10 @@ CheckReport check_folder(const CheckOptions& options) {
   report.folder = options.folder;
   const EngineCheckOptions check{.tp_size = options.tp_size};
   EngineFindings findings;
-  if (is_trt_folder(options.folder)) {
+  if (is_gguf(options.folder)) {
+    report.format = "gguf";
+    check_gguf(options.folder, check, findings);
+  } else if (is_trt_folder(options.folder)) {
     report.format = "tensorrt-llm";
     check_tensorrt_llm(options.folder, check, findings);
   } else {

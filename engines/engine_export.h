@@ -102,6 +102,13 @@ void require_modelopt(const LinearSurvey& survey, const EngineOptions& options);
 EngineExport export_modelopt(const ModelFiles& model, const LinearSurvey& survey,
                              const EngineOptions& options);
 
+/// One GGUF file (llama.cpp): Q4_0, Q4_1, Q8_0 and MXFP4 with the codes and scales of the
+/// checkpoint, everything else in BF16. Not for architectures and tokenizers that llama.cpp does
+/// not have, nor for scales beyond F16.
+void require_gguf(const LinearSurvey& survey, const EngineOptions& options);
+EngineExport export_gguf(const ModelFiles& model, const LinearSurvey& survey,
+                         const EngineOptions& options);
+
 /// What is lost where a form keeps neither how inputs are rounded nor a cache: a warning for each.
 std::vector<std::string> lost_warnings(const LinearSurvey& survey);
 

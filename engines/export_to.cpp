@@ -30,7 +30,7 @@ struct Form {
                        const EngineOptions& options);
 };
 
-constexpr std::array<Form, 7> kForms = {
+constexpr std::array<Form, 8> kForms = {
     {{"compressed-tensors",
       "vLLM, SGLang: FP8, INT8, INT4, FP4, and an FP8 cache",
       {false, true},
@@ -57,6 +57,11 @@ constexpr std::array<Form, 7> kForms = {
       {true, false, true},
       require_tensorrt_llm,
       export_tensorrt_llm},
+     {"gguf",
+      "llama.cpp: INT4, INT8 and MXFP4 weights, the rest in BF16",
+      {false, true},
+      require_gguf,
+      export_gguf},
      {"dense",
       "any engine: weights dequantized to BF16",
       {true, true},

@@ -73,7 +73,7 @@ void look_at_numbers(const CompressedWeight& weight, LinearSurvey& survey) {
 
 LinearSurvey survey_linears(const ModelFiles& model) {
   LinearSurvey survey;
-  survey.graph = model.graph;
+  survey.model = model;
   const WeightSource& source = *model.source;
   for (const std::string& module : linear_modules(model.graph)) {
     const std::string name = module + ".weight";
@@ -132,7 +132,7 @@ LinearSurvey survey_job(const QuantizeOptions& options) {
   });
   survey.left_alone.push_back(head_module(model.graph));
   survey.cache = plan.cache;
-  survey.graph = model.graph;
+  survey.model = model;
   return survey;
 }
 

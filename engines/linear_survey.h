@@ -24,7 +24,7 @@ struct SurveyedLinear {
 };
 
 struct LinearSurvey {
-  ModelGraph graph;
+  ModelFiles model;                       ///< What is exported, or what the job starts from.
   std::vector<SurveyedLinear> quantized;  ///< In the order of the model.
   std::vector<std::string> left_alone;    ///< Modules in 16 bits, the head last.
   CacheSpec cache;                        ///< Of the first attention that has one.

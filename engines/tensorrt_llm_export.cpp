@@ -264,7 +264,8 @@ class Exporter {
 void require_tensorrt_llm(const LinearSurvey& survey, const EngineOptions& options) {
   std::map<std::string, LinearScheme> schemes;
   for (const SurveyedLinear& linear : survey.quantized) schemes[linear.module] = linear.scheme;
-  for (const TrtHalf& half : plan_tensorrt_llm(survey.graph, options.tp_size, options.pp_size)) {
+  for (const TrtHalf& half :
+       plan_tensorrt_llm(survey.model.graph, options.tp_size, options.pp_size)) {
     for (const TrtLinear& linear : half.layout.linears) {
       for (const std::string& module : linear.sources) {
         const TrtScheme scheme = trt_scheme(schemes[module], "\"" + module + "\"");

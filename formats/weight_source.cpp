@@ -7,6 +7,8 @@
 
 #include "formats/checkpoint_layout.h"
 #include "formats/checkpoint_reader.h"
+#include "formats/gguf_file.h"
+#include "formats/gguf_source.h"
 #include "formats/hdf5_walk.h"
 #include "formats/hf_folder.h"
 #include "formats/input_paths.h"
@@ -25,6 +27,7 @@ bool holds_safetensors(const std::string& folder) {
 
 std::unique_ptr<WeightSource> open_folder(const std::string& path) {
   if (is_trt_folder(path)) return open_tensorrt_llm(path);
+  if (is_gguf_folder(path)) return open_gguf(path);
   if (input_file_exists(path + "/config.json")) return open_hf_folder(path);
   if (is_checkpoint_folder(path)) return open_checkpoint(path);
   if (holds_safetensors(path)) {
@@ -106,8 +109,10 @@ std::unique_ptr<WeightSource> open_weight_source(const std::string& path) {
   if (path.ends_with(kIndexSuffix) || has_hdf5_signature(MappedFile(path).bytes())) {
     return open_checkpoint(path);
   }
-  throw Error(ErrorCode::kInputMalformed,
-              path + ": not an HDF5 checkpoint; give a checkpoint or a model's folder");
+  if (has_gguf_signature(MappedFile(path).bytes())) return open_gguf(path);
+  throw Error(
+      ErrorCode::kInputMalformed,
+      path + ": not an HDF5 checkpoint or a GGUF file; give a checkpoint or a model's folder");
 }
 
 }  // namespace pare

@@ -115,7 +115,8 @@ StoredSize stored_size(const WeightSource& source, const std::vector<std::string
 void check_part(const std::string& name, int64_t first, int64_t count, int64_t total);
 
 /// Opens a folder with config.json and safetensors (FP8 blocks and MXFP4 are decoded), one of
-/// TensorRT-LLM's checkpoints, an .h5 checkpoint, or a folder of .h5 shards. Throws
+/// TensorRT-LLM's checkpoints, an .h5 checkpoint, a folder of .h5 shards, or a GGUF file
+/// (formats/gguf_source.h). Throws
 /// Error(kInputMissing) when there is nothing at `path`, Error(kInputMalformed) when what is there
 /// is neither or is damaged.
 std::unique_ptr<WeightSource> open_weight_source(const std::string& path);

@@ -77,6 +77,40 @@ TEST_F(Export, WritesAFileForEachRank) {
   EXPECT_FALSE(std::filesystem::exists(folder_ + "2"));
 }
 
+TEST_F(Export, WritesAGgufFileThatIsAModel) {
+  compress();
+  const Finished done = run({out_, "--export", "gguf", "-o", folder_});
+  ASSERT_EQ(done.status, 0) << done.err;
+  EXPECT_THAT(done.out, HasSubstr("14 linears"));
+  EXPECT_THAT(done.err, HasSubstr("F16"));
+  EXPECT_EQ(list_folder(folder_), (std::vector<std::string>{"model.gguf", "pare_export.json"}));
+  // The file and its folder are measured with the tokenizer that the file holds.
+  for (const std::string& model : {folder_, folder_ + "/model.gguf"}) {
+    const Finished measured =
+        run_program(kAccuracyEval, {"--baseline", out_, model, "--text", kText, "--ctx", "64",
+                                    "--limit", "4", "--json", "-", "-q"});
+    ASSERT_EQ(measured.status, 0) << measured.err;
+    const auto report = nlohmann::json::parse(measured.out);
+    EXPECT_LT(report["candidates"][0]["tasks"]["perplexity"]["kl_mean"], 1e-4);
+    EXPECT_EQ(report["candidates"][0]["qformat"], "int4_wo");
+  }
+  const auto measure = [&](const std::string& baseline) {
+    const Finished alone =
+        run_program(kAccuracyEval, {"--baseline", baseline, folder_, "--text", kText, "--ctx", "64",
+                                    "--limit", "4", "--json", "-", "-q"});
+    EXPECT_EQ(alone.status, 0) << alone.err;
+    return nlohmann::json::parse(alone.out)["ids_sha256"];
+  };
+  EXPECT_EQ(measure(folder_), measure(out_));
+  // And quantized again, into a checkpoint and another form.
+  const Finished again = run({folder_ + "/model.gguf", "--export", "dense", "-o", folder_ + "2"});
+  EXPECT_EQ(again.status, 0) << again.err;
+  write_file(folder_ + "/model.gguf", "GGUF");
+  const Finished damaged = run({folder_, "--export", "dense", "-o", folder_ + "3"});
+  EXPECT_EQ(damaged.status, 4) << damaged.err;
+  EXPECT_THAT(damaged.err, HasSubstr("model.gguf"));
+}
+
 TEST_F(Export, SaysWhatIsWrong) {
   compress();
   struct Case {

@@ -4,6 +4,7 @@
 
 #include "formats/weight_source.h"
 #include "tests/engines/engine_fixture.h"
+#include "tests/support/python.h"
 
 namespace pare::testing {
 namespace {
@@ -51,7 +52,7 @@ TEST_F(CompressedTensors, IsTheSameModel) {
 }
 
 TEST_F(CompressedTensors, AnotherReaderFindsTheSameWeights) {
-  if (find_python().empty()) GTEST_SKIP() << "no python3 here can import numpy";
+  if (find_python(PARE_PYTHON).empty()) GTEST_SKIP() << "no python3 here can import numpy";
   for (const Scheme& scheme : kSchemes) {
     SCOPED_TRACE(scheme.text());
     const std::string source = checkpoint(scheme);

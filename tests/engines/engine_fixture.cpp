@@ -1,7 +1,6 @@
 #include "tests/engines/engine_fixture.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <sstream>
@@ -9,6 +8,7 @@
 #include "formats/weight_source.h"
 #include "kernels/codec.h"
 #include "pare/evaluate.h"
+#include "tests/support/python.h"
 
 namespace pare::testing {
 
@@ -16,21 +16,13 @@ std::string Scheme::text() const {
   return std::string(qformat) + (asym ? " asym" : "") + (dynamic ? " dynamic " : " ") + sparsity;
 }
 
-std::string find_python() {
-  for (const char* python : {PARE_PYTHON, "/usr/bin/python3", "python3"}) {
-    const std::string probe = std::string("'") + python + "' -c 'import numpy' 2>/dev/null";
-    if (*python != '\0' && std::system(probe.c_str()) == 0) return python;
-  }
-  return "";
-}
-
 std::map<std::string, std::vector<float>> read_in_python(const std::string& script,
                                                          const std::string& folder,
                                                          const std::string& scratch) {
   std::map<std::string, std::vector<float>> found;
   std::filesystem::create_directories(scratch);
-  const Finished reader =
-      run_program(find_python(), {PARE_SOURCE_DIR "/tests/engines/" + script, folder, scratch});
+  const Finished reader = run_program(
+      find_python(PARE_PYTHON), {PARE_SOURCE_DIR "/tests/engines/" + script, folder, scratch});
   EXPECT_EQ(reader.status, 0) << reader.err;
   std::istringstream lines(reader.out);
   std::string module;

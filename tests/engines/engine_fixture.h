@@ -24,9 +24,6 @@ struct Scheme {
   std::string text() const;
 };
 
-/// A Python with numpy; empty when there is none.
-std::string find_python();
-
 /// Runs a script of tests/engines, "hf_folder_reader.py", on a folder; what it says the linears are
 /// worth, [out, in], by module.
 std::map<std::string, std::vector<float>> read_in_python(const std::string& script,

@@ -7,6 +7,7 @@
 #include "engines/engine_export.h"
 #include "formats/weight_source.h"
 #include "tests/engines/engine_fixture.h"
+#include "tests/support/python.h"
 
 namespace pare::testing {
 namespace {
@@ -76,7 +77,7 @@ TEST_F(HfForms, AreTheSameModel) {
 }
 
 TEST_F(HfForms, AnotherReaderFindsTheSameWeights) {
-  if (find_python().empty()) GTEST_SKIP() << "no python3 here can import numpy";
+  if (find_python(PARE_PYTHON).empty()) GTEST_SKIP() << "no python3 here can import numpy";
   for (const FormCase& each : kCases) {
     SCOPED_TRACE(std::string(each.form) + " " + each.scheme.text());
     const std::string source = checkpoint(each.scheme);

@@ -16,7 +16,7 @@ constexpr const char* kQkv = "transformer.layers.0.attention.qkv";
 void check_split(const ModelGraph& graph, const LinearScheme& scheme, int64_t tp_size,
                  int64_t pp_size) {
   LinearSurvey survey;
-  survey.graph = graph;
+  survey.model.graph = graph;
   for_each_block(graph, [&](const BlockGraph& block) {
     for (const Op& op : block.ops) {
       if (op.kind != OpKind::kLinear || op.linear.keep) continue;

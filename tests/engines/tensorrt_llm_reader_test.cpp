@@ -6,6 +6,7 @@
 #include "core/dtype.h"
 #include "tests/engines/engine_fixture.h"
 #include "tests/engines/tensorrt_llm_fixture.h"
+#include "tests/support/python.h"
 
 namespace pare::testing {
 namespace {
@@ -45,7 +46,7 @@ class TensorRtLlmReader : public TensorRtLlmTest {
   /// Of each folder, by the reader's names; nothing when there is no Python with numpy.
   static std::vector<std::map<std::string, Read>> read_with_python(
       const std::vector<std::string>& folders, int64_t kv_heads) {
-    static const std::string python = find_python();
+    static const std::string python = find_python(PARE_PYTHON);
     if (python.empty()) return {};
     std::vector<std::string> arguments = {PARE_SOURCE_DIR "/tests/engines/tensorrt_llm_reader.py",
                                           std::to_string(kv_heads)};

@@ -104,7 +104,7 @@ TEST_F(MixedFolderTest, PartsAndPieces) {
 TEST_F(MixedFolderTest, OtherKindsOfWeightsAreNamed) {
   for (const char* name :
        {"pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json",
-        "consolidated.00.pth", "model.gguf", "flax_model.msgpack"}) {
+        "consolidated.00.pth", "flax_model.msgpack"}) {
     write_file(folder_ / name, "x");
     expect_error([&] { open_weight_source(folder_.path()); }, ErrorCode::kInputMalformed,
                  {folder_ / name, "safetensors"});
