@@ -140,7 +140,10 @@ class Checker {
     const int64_t rows = embedding == nullptr ? 0 : embedding->shape[0];
     expect("token_embd.weight", {rows, width_}, true);
     expect("output_norm.weight", {width_}, true);
-    expect("output.weight", {rows, width_}, false);
+    // Gemma 2's head is its embedding.
+    if (architecture_->name != std::string_view("gemma2")) {
+      expect("output.weight", {rows, width_}, false);
+    }
     if (rows > 0 && integer("vocab_size").value_or(rows) != rows) {
       findings_.refuse(prefix_ + "vocab_size",
                        "is not the number of rows of the embedding, " + std::to_string(rows));

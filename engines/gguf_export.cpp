@@ -78,7 +78,7 @@ int64_t file_type_of(const std::map<uint32_t, int64_t>& bytes_of_type) {
 
 // A tensor that is stored densely: vectors and routers in FP32, matrices in F16 or BF16.
 std::vector<std::byte> dense_bytes(const WeightSource& source, const std::string& name,
-                                   uint32_t type, int64_t head_dim) {
+                                   uint32_t type, int64_t head_dim, float offset) {
   const Shape shape = source.shape(name);
   std::vector<std::byte> stored(static_cast<size_t>(element_count(shape)) *
                                 dtype_size(source.dtype(name)));
@@ -86,7 +86,9 @@ std::vector<std::byte> dense_bytes(const WeightSource& source, const std::string
   const TensorView view{source.dtype(name), shape, stored};
   std::vector<std::byte> bytes;
   if (type == kGgmlF32) {
-    bytes = to_bytes<float>(to_f32(view, name));
+    std::vector<float> values = to_f32(view, name);
+    for (float& value : values) value += offset;
+    bytes = to_bytes<float>(values);
   } else if (type == kGgmlBf16) {
     bytes = to_bytes<uint16_t>(to_bf16(view, name));
   } else {
@@ -226,15 +228,18 @@ class Exporter {
     piece.shape = source_->shape(names[0]);
     piece.type = type_of(order, names);
     const int64_t head_dim = head_dim_of(order.part);
+    const bool norm = order.part == nullptr ? order.tensor == "output_norm.weight"
+                                            : order.part->kind == Kind::kNorm;
+    const float offset = norm ? architecture_.norm_offset : 0;
     for (const std::string& name : names) {
       if (source_->shape(name) != piece.shape) {
         throw Error(ErrorCode::kInputMalformed, source_->file_of(name) + ": tensor \"" + name +
                                                     "\" has another shape than the first expert");
       }
-      piece.parts.emplace_back([source = source_, name, type = piece.type, head_dim] {
+      piece.parts.emplace_back([source = source_, name, type = piece.type, head_dim, offset] {
         std::vector<std::byte> bytes = source->is_compressed(name)
                                            ? gguf_bytes(source->compressed(name), *type, head_dim)
-                                           : dense_bytes(*source, name, type->id, head_dim);
+                                           : dense_bytes(*source, name, type->id, head_dim, offset);
         source->release({name});
         return bytes;
       });

@@ -47,7 +47,11 @@ class ShapeWriter {
     add("vocab_size", model_.graph.embedding.vocab_size);
     add("rope.dimension_count", first().rotaries[0].rotated);
     metadata_.add(key("rope.freq_base"), static_cast<float>(theta()));
-    add_window(attention.window);
+    if (is_gemma()) {
+      add_gemma(attention);
+    } else {
+      add_window(attention.window);
+    }
     add_experts();
     return add_scaling();
   }
@@ -57,6 +61,8 @@ class ShapeWriter {
     return std::string(architecture_.name) + "." + name;
   }
   void add(const std::string& name, int64_t value) { metadata_.add(key(name), value); }
+
+  bool is_gemma() const { return architecture_.name == std::string_view("gemma2"); }
 
   const BlockGraph& first() const { return model_.graph.blocks[0]; }
 
@@ -69,13 +75,14 @@ class ShapeWriter {
   void check() const {
     const ModelGraph& graph = model_.graph;
     if (config_.has("block_configs")) refuse("layers of different shapes (\"block_configs\")");
-    if (graph.encoder || graph.embedding.scale != 1 || !graph.embedding.stem.ops.empty() ||
-        graph.head.soft_cap != 0 || graph.head.scale != 1 || graph.head.logit_scale != 1 ||
-        !graph.head.bias.empty()) {
+    const float scale = is_gemma() ? std::sqrt(static_cast<float>(graph.hidden_size)) : 1;
+    if (graph.encoder || graph.embedding.scale != scale || !graph.embedding.stem.ops.empty() ||
+        (graph.head.soft_cap != 0) != is_gemma() || graph.head.scale != 1 ||
+        graph.head.logit_scale != 1 || !graph.head.bias.empty()) {
       refuse("the embedding or the head computes more than a product");
     }
-    if (config_.text("hidden_act", "silu") != "silu") {
-      refuse("activation \"" + config_.text("hidden_act", "") + "\"");
+    if (is_gemma() && graph.head.matrix != graph.embedding.tokens) {
+      refuse("a head that is not the embedding");
     }
     for (const BlockGraph& block : graph.blocks) check(block);
   }
@@ -91,8 +98,8 @@ class ShapeWriter {
         shape.head_dim != expected.head_dim) {
       refuse("block \"" + block.prefix + "\" has other heads than the first");
     }
-    if (shape.scale != 1.0F / std::sqrt(static_cast<float>(shape.head_dim)) ||
-        shape.soft_cap != 0 || block.attentions[0].sinks) {
+    if (shape.scale != 1.0F / std::sqrt(static_cast<float>(attention_width())) ||
+        (shape.soft_cap != 0) != is_gemma() || block.attentions[0].sinks) {
       refuse("attention of block \"" + block.prefix + "\" is scaled or limited");
     }
     if (rotary.interleaved || rotary.first != 0 ||
@@ -106,6 +113,24 @@ class ShapeWriter {
       refuse("weights of chosen experts are not normalized (\"norm_topk_prob\": false)");
     }
     for (const Op& op : block.ops) check_bias(block, op);
+    check_activation(block);
+    if (block.experts) check_activation(*block.experts->expert);
+  }
+
+  // What the scale of attention is the root of: for Gemma 2 with 46 layers not the width of a head.
+  int64_t attention_width() const {
+    const AttentionShape& shape = first().attentions[0].shape;
+    const bool largest = is_gemma() && model_.graph.blocks.size() == 46;
+    return largest ? model_.graph.hidden_size / shape.heads : shape.head_dim;
+  }
+
+  void check_activation(const BlockGraph& block) const {
+    const Activation expected = is_gemma() ? Activation::kGeluTanh : Activation::kSilu;
+    for (const Op& op : block.ops) {
+      if (op.kind == OpKind::kGatedActivation && op.activation != expected) {
+        refuse("activation \"" + config_.text("hidden_act", "") + "\"");
+      }
+    }
   }
 
   void check_bias(const BlockGraph& block, const Op& op) const {
@@ -138,6 +163,20 @@ class ShapeWriter {
     warnings_.push_back("llama.cpp lets every token see all before it in architecture \"" +
                         std::string(architecture_.name) +
                         "\": contexts longer than the sliding window are another model");
+  }
+
+  // Every other layer slides, the first among them.
+  void add_gemma(const AttentionShape& attention) {
+    for (size_t layer = 0; layer < model_.graph.blocks.size(); ++layer) {
+      const int64_t expected = layer % 2 == 0 ? attention.window : 0;
+      if (model_.graph.blocks[layer].attentions[0].shape.window != expected ||
+          attention.window == 0) {
+        refuse("layers slide in another order than every other one");
+      }
+    }
+    add("attention.sliding_window", attention.window);
+    metadata_.add(key("attn_logit_softcapping"), attention.soft_cap);
+    metadata_.add(key("final_logit_softcapping"), model_.graph.head.soft_cap);
   }
 
   void add_experts() {

@@ -43,7 +43,7 @@ class ConfigMaker {
     }
     json["head_dim"] = head_dim;
     json["intermediate_size"] = required("feed_forward_length");
-    json["hidden_act"] = "silu";
+    json["hidden_act"] = is_gemma() ? "gelu_pytorch_tanh" : "silu";
     json["rms_norm_eps"] = shortest(number("attention.layer_norm_rms_epsilon"));
     json["rope_theta"] = shortest(theta());
     add_rotary(json, head_dim);
@@ -58,6 +58,8 @@ class ConfigMaker {
 
  private:
   std::string key(const char* name) const { return prefix_ + name; }
+
+  bool is_gemma() const { return architecture_.name == std::string_view("gemma2"); }
 
   std::optional<int64_t> optional(const char* name) const {
     const std::optional<int64_t> value = file_.find_integer(key(name));
@@ -194,6 +196,7 @@ class ConfigMaker {
       const auto window = optional("attention.sliding_window");
       json["sliding_window"] = window ? Json(*window) : Json();
     }
+    if (is_gemma()) add_gemma(json);
     if (!architecture_.has_experts) return;
     json[model == "MixtralForCausalLM" ? "num_local_experts" : "num_experts"] =
         required("expert_count");
@@ -204,6 +207,21 @@ class ConfigMaker {
       json["decoder_sparse_step"] = 1;
       json["mlp_only_layers"] = Json::array();
     }
+  }
+
+  // With the defaults of llama.cpp, in which the model of 46 layers scales in another way.
+  void add_gemma(Json& json) const {
+    json["hidden_activation"] = "gelu_pytorch_tanh";
+    const bool largest = json["num_hidden_layers"] == 46;
+    json["query_pre_attn_scalar"] =
+        largest ? json["hidden_size"].get<int64_t>() / json["num_attention_heads"].get<int64_t>()
+                : json["head_dim"].get<int64_t>();
+    const auto cap = [&](const char* name, double otherwise) {
+      return shortest(file_.find_number(key(name)).value_or(otherwise));
+    };
+    json["attn_logit_softcapping"] = cap("attn_logit_softcapping", 50);
+    json["final_logit_softcapping"] = cap("final_logit_softcapping", 30);
+    json["sliding_window"] = optional("attention.sliding_window").value_or(4096);
   }
 
   void add_token(Json& json, const char* name) const {

@@ -57,6 +57,21 @@ constexpr std::array kQwen3MoeParts = std::to_array<GgufPart>({
     {"ffn_down_exps", "mlp.experts.*.down_proj", Kind::kExperts},
 });
 
+// Norms before and behind both halves.
+constexpr std::array kGemma2Parts = std::to_array<GgufPart>({
+    {"attn_norm", "input_layernorm", Kind::kNorm},
+    {"attn_q", "self_attn.q_proj", Kind::kQuery},
+    {"attn_k", "self_attn.k_proj", Kind::kKey},
+    {"attn_v", "self_attn.v_proj", Kind::kLinear},
+    {"attn_output", "self_attn.o_proj", Kind::kLinear},
+    {"post_attention_norm", "post_attention_layernorm", Kind::kNorm},
+    {"ffn_norm", "pre_feedforward_layernorm", Kind::kNorm},
+    {"ffn_gate", "mlp.gate_proj", Kind::kLinear},
+    {"ffn_up", "mlp.up_proj", Kind::kLinear},
+    {"ffn_down", "mlp.down_proj", Kind::kLinear},
+    {"post_ffw_norm", "post_feedforward_layernorm", Kind::kNorm},
+});
+
 constexpr std::array kArchitectures = std::to_array<GgufArchitecture>({
     {"llama", "LlamaForCausalLM", "llama", true, false, kLlamaParts},
     {"llama", "MistralForCausalLM", "mistral", true, false, kLlamaParts},
@@ -64,6 +79,7 @@ constexpr std::array kArchitectures = std::to_array<GgufArchitecture>({
     {"qwen2", "Qwen2ForCausalLM", "qwen2", false, false, kLlamaParts},
     {"qwen3", "Qwen3ForCausalLM", "qwen3", false, false, kQwen3Parts},
     {"qwen3moe", "Qwen3MoeForCausalLM", "qwen3_moe", false, true, kQwen3MoeParts},
+    {"gemma2", "Gemma2ForCausalLM", "gemma2", false, false, kGemma2Parts, 1},
 });
 
 // Outside of blocks, on both sides.

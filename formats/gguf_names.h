@@ -39,6 +39,7 @@ struct GgufArchitecture {
   bool interleaved = false;
   bool has_experts = false;
   std::span<const GgufPart> parts;
+  float norm_offset = 0;  ///< Weights of norms are stored as the model's plus this.
 };
 
 /// The one of a model's "architectures" entry, or null.

@@ -24,6 +24,13 @@ void gather(const GgufRows& rows, int64_t first, std::span<std::byte> out) {
                 static_cast<size_t>(run) * size);
     done += run;
   }
+  if (rows.offset == 0) return;
+  for (size_t at = 0; at < out.size(); at += sizeof(float)) {
+    float value = 0;
+    std::memcpy(&value, out.data() + at, sizeof(float));
+    value -= rows.offset;
+    std::memcpy(out.data() + at, &value, sizeof(float));
+  }
 }
 
 void decode_blocks(const GgufRows& rows, const std::string& name, int64_t first,

@@ -23,10 +23,11 @@ struct GgufRows {
   int64_t first_row = 0;  ///< Of an expert's slice.
   Shape shape;
   int64_t head_dim = 0;  ///< Of rows in the order of the rotary embedding; 0: they are in order.
+  float offset = 0;      ///< What the file has more than the model; F32 only.
   std::string file;      ///< For messages.
 
   /// Whether the elements can be shown where they are.
-  bool is_mapped() const { return is_plain() && head_dim == 0; }
+  bool is_mapped() const { return is_plain() && head_dim == 0 && offset == 0; }
   bool is_plain() const;  ///< F32, F16 or BF16.
 
   /// Element type as shown: that of the file, or F32 for what is decoded.

@@ -154,6 +154,14 @@ class GgufSource final : public WeightSource {
     }
     GgufRows rows{.tensor = &tensor, .shape = tensor.shape, .file = file_.path()};
     const GgufPart* part = parameter->part;
+    const bool norm =
+        part == nullptr ? tensor.name == "output_norm.weight" : part->kind == Kind::kNorm;
+    if (norm && architecture_.norm_offset != 0) {
+      if (tensor.type->id != kGgmlF32) {
+        malformed(tensor.name, std::string("has type ") + tensor.type->name + ", expected F32");
+      }
+      rows.offset = architecture_.norm_offset;
+    }
     if (part == nullptr || part->kind == Kind::kNorm || part->kind == Kind::kRouter) {
       entries_[parameter->name] = {std::move(rows)};
       return;

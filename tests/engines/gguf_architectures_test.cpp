@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "formats/gguf_file.h"
+#include "formats/weight_source.h"
 #include "pare/error.h"
 #include "tests/engines/gguf_fixture.h"
 #include "tests/pipeline/architecture_fixture.h"
@@ -17,7 +18,7 @@ class GgufArchitectures : public ArchitectureTest {};
 // As llama.cpp's architectures allow; logits to the bit.
 TEST_F(GgufArchitectures, TheModelItselfIsTheSame) {
   for (const char* name : {"LlamaThreeTied", "LlamaBiased", "Mistral", "MixtralSmall", "QwenTwo",
-                           "QwenThreePlain", "QwenThreeMoePlain"}) {
+                           "QwenThreePlain", "QwenThreeMoePlain", "GemmaTwo"}) {
     SCOPED_TRACE(name);
     nlohmann::json config = small_llama_config();
     const std::string model = name;
@@ -40,6 +41,7 @@ TEST_F(GgufArchitectures, TheModelItselfIsTheSame) {
                      {"moe_intermediate_size", 40}});
     } else {
       config = nlohmann::json::parse(model_config(name).json);
+      if (model == "GemmaTwo") config["query_pre_attn_scalar"] = config["head_dim"];
     }
     use(config);
     const ExportReport report = export_as_gguf(path("model"), path("out"));
@@ -86,6 +88,26 @@ TEST_F(GgufArchitectures, ScalingsOfRotaryEmbeddings) {
   }
 }
 
+TEST_F(GgufArchitectures, NormsOfGemmaAreStoredWithTheirOne) {
+  nlohmann::json config = nlohmann::json::parse(model_config("GemmaTwo").json);
+  config["query_pre_attn_scalar"] = config["head_dim"];
+  use(config);
+  export_as_gguf(path("model"), path("out"));
+  const GgufFile file(path("out/model.gguf"));
+  const auto model = open_weight_source(path("model"));
+  for (const auto& [tensor, name] : std::vector<std::pair<std::string, std::string>>{
+           {"output_norm.weight", "model.norm.weight"},
+           {"blk.1.ffn_norm.weight", "model.layers.1.pre_feedforward_layernorm.weight"},
+           {"blk.0.post_ffw_norm.weight", "model.layers.0.post_feedforward_layernorm.weight"}}) {
+    const std::vector<float> expected = to_f32(model->dense(name), name);
+    std::vector<float> found(expected.size());
+    decode_ggml(*file.find(tensor)->type, file.find(tensor)->bytes, found);
+    for (size_t i = 0; i < found.size(); ++i) EXPECT_EQ(found[i], expected[i] + 1) << tensor;
+  }
+  EXPECT_EQ(file.find_integer("gemma2.attention.sliding_window"), 5);
+  EXPECT_EQ(file.find_number("gemma2.final_logit_softcapping"), 8);
+}
+
 TEST_F(GgufArchitectures, WhatLlamaCppDoesNotDoIsRefused) {
   struct Case {
     nlohmann::json change;
@@ -113,6 +135,14 @@ TEST_F(GgufArchitectures, WhatLlamaCppDoesNotDoIsRefused) {
       EXPECT_THAT(error.what(), HasSubstr(one.words));
     }
     EXPECT_FALSE(std::filesystem::exists(path("out")));
+  }
+  // Llama.cpp takes the width of a head for what Gemma's attention is scaled by.
+  use_config("GemmaTwo");
+  try {
+    export_as_gguf(path("model"), path("out"));
+    ADD_FAILURE() << "attention would be scaled in another way";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("is scaled or limited"));
   }
   use_config("GptTwoByLayer");
   try {

@@ -358,8 +358,9 @@ TEST_F(GgufSourceTest, ATokenizerBesideTheFileCounts) {
 
 // Names on both sides are inverses of each other.
 TEST(GgufNames, GoThereAndBack) {
-  for (const char* model : {"LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM",
-                            "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM"}) {
+  for (const char* model :
+       {"LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "Qwen2ForCausalLM",
+        "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "Gemma2ForCausalLM"}) {
     const GgufArchitecture* architecture = find_gguf_architecture(model);
     ASSERT_NE(architecture, nullptr) << model;
     for (const GgufPart& part : architecture->parts) {
