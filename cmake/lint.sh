@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$1
-folders=(bench c_interface calib core eval examples formats include kernels model pipeline quant
+folders=(bench c_interface calib core engines eval examples formats include kernels model pipeline quant
   search sparsity tests tokenizer tools)
 
 mapfile -t sources < <(find "${folders[@]}" -name '*.cpp' -o -name '*.h' | sort)

@@ -38,9 +38,10 @@ inline float symmetric_scale(float absmax, float divisor) noexcept {
   return scale < std::numeric_limits<float>::min() ? 1.0F : scale;
 }
 
-/// The factor that all block scales of an NVFP4 tensor or input have in common.
+/// The factor that all block scales of an NVFP4 tensor or input have in common: one whose
+/// reciprocal's reciprocal it is itself, since some files store that.
 inline float nvfp4_global_scale(float absmax) noexcept {
-  return symmetric_scale(absmax, kE4m3Max * kE2m1Max);
+  return 1.0F / (1.0F / symmetric_scale(absmax, kE4m3Max * kE2m1Max));
 }
 
 void bf16_to_f32(std::span<const uint16_t> in, std::span<float> out);

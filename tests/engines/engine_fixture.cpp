@@ -1,6 +1,5 @@
 #include "tests/engines/engine_fixture.h"
 
-#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <sstream>
@@ -11,6 +10,11 @@
 #include "tests/support/python.h"
 
 namespace pare::testing {
+namespace {
+
+constexpr int64_t kReferenceWindow = 128;
+
+}  // namespace
 
 std::string Scheme::text() const {
   return std::string(qformat) + (asym ? " asym" : "") + (dynamic ? " dynamic " : " ") + sparsity;
@@ -41,8 +45,7 @@ std::map<std::string, std::vector<float>> read_in_python(const std::string& scri
 
 void expect_values(const std::map<std::string, std::vector<float>>& found,
                    const std::string& checkpoint,
-                   const std::function<CompressedWeight(CompressedWeight)>& expected_of,
-                   float relative) {
+                   const std::function<CompressedWeight(CompressedWeight)>& expected_of) {
   const auto source = open_weight_source(checkpoint);
   size_t count = 0;
   for (const std::string& name : source->names()) {
@@ -57,9 +60,7 @@ void expect_values(const std::map<std::string, std::vector<float>>& found,
     ASSERT_EQ(values.size(), expected.size()) << module;
     dequantize_rows(weight, 0, weight.out_features, expected);
     for (size_t i = 0; i < values.size(); ++i) {
-      const float most = relative * std::abs(expected[i]);
-      ASSERT_TRUE(std::abs(values[i] - expected[i]) <= most)
-          << module << " " << i << ": " << values[i] << " instead of " << expected[i];
+      ASSERT_EQ(values[i], expected[i]) << module << " " << i;
     }
   }
   EXPECT_EQ(found.size(), count);
@@ -115,11 +116,17 @@ Failure EngineTest::export_failure(const std::string& checkpoint, const std::str
 }
 
 double EngineTest::divergence(const std::string& baseline, const std::string& candidate) const {
+  return divergence(baseline, candidate, path("calib.ids"), 0);
+}
+
+double EngineTest::divergence(const std::string& baseline, const std::string& candidate,
+                              const std::string& text, int64_t windows) const {
   EvaluateOptions options;
   options.baseline = baseline;
   options.candidates = {candidate};
-  options.text = path("calib.ids");
-  options.ctx = length_;
+  options.text = text;
+  options.ctx = windows > 0 ? kReferenceWindow : length_;
+  options.limit = windows;
   const EvaluateReport found = evaluate(options, {});
   return found.candidates[0].perplexities.at("perplexity").divergence.kl_max;
 }

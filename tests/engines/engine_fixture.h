@@ -30,12 +30,11 @@ std::map<std::string, std::vector<float>> read_in_python(const std::string& scri
                                                          const std::string& folder,
                                                          const std::string& scratch);
 
-/// Expects that `found` has all compressed linears of a checkpoint, each worth what `expected_of`
-/// makes of its weight, but for this share of a value.
+/// Expects that `found` has all compressed linears of a checkpoint, each worth to the bit what
+/// `expected_of` makes of its weight.
 void expect_values(const std::map<std::string, std::vector<float>>& found,
                    const std::string& checkpoint,
-                   const std::function<CompressedWeight(CompressedWeight)>& expected_of,
-                   float relative = 0);
+                   const std::function<CompressedWeight(CompressedWeight)>& expected_of);
 
 /// Warnings about the form itself: not that these small models have no tokenizer, nor that they fit
 /// no fast kernel.
@@ -56,6 +55,10 @@ class EngineTest : public PipelineTest {
 
   /// The largest KL divergence of a token between two models on path("calib.ids").
   double divergence(const std::string& baseline, const std::string& candidate) const;
+
+  /// The same on the first windows of a text.
+  double divergence(const std::string& baseline, const std::string& candidate,
+                    const std::string& text, int64_t windows) const;
 
   static nlohmann::json config_of(const std::string& folder);
 };

@@ -101,7 +101,7 @@ def compressed_tensors(folder, module):
         if scale.dtype == np.uint8:
             scale = np.exp2(scale.astype(np.float32) - 127)
         else:
-            scale = scale / folder.array(module + ".weight_global_scale")
+            scale = scale * (np.float32(1) / folder.array(module + ".weight_global_scale"))
     else:
         codes = folder.array(module + ".weight")
     rows, columns = codes.shape

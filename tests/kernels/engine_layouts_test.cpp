@@ -4,9 +4,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <random>
+#include <utility>
 #include <vector>
+
+#include "core/dtype.h"
+#include "kernels/codec.h"
 
 namespace pare {
 namespace {
@@ -86,6 +92,41 @@ TEST(EngineLayouts, GgmlNibblesAreHalvesOfABlock) {
   pack_ggml_nibbles(std::span<const int8_t, 32>(codes), std::span<uint8_t, 16>(bytes));
   EXPECT_EQ(bytes, (Bytes{0x80, 0x80, 0x91, 0x91, 0xA2, 0xA2, 0xB3, 0xB3, 0xC4, 0xC4, 0xD5, 0xD5,
                           0xE6, 0xE6, 0xF7, 0xF7}));
+}
+
+TEST(EngineLayouts, NumbersOfEightBitsAndFour) {
+  const auto e4m3 = [](std::initializer_list<float> values) {
+    Bytes bytes;
+    for (const float value : values) bytes.push_back(f32_to_e4m3(value));
+    return bytes;
+  };
+  EXPECT_EQ(e4m3({1, -1, 0.5F, 240, 256, 448}), (Bytes{0x38, 0xB8, 0x30, 0x77, 0x78, 0x7E}));
+  EXPECT_EQ(e4m3({0x1p-9F, 0x1p-10F, 3 * 0x1p-10F, 0x1p-6F}), (Bytes{0x01, 0x00, 0x02, 0x08}));
+  EXPECT_EQ(e4m3({1.0625F, 1.1875F, 500, 0.1F}), (Bytes{0x38, 0x3A, 0x7E, 0x1D}));
+  Bytes packed;
+  for (const auto& [low, high] :
+       {std::pair{0.0F, 0.5F}, {1.0F, 1.5F}, {2.0F, 3.0F}, {4.0F, 6.0F}}) {
+    packed.push_back(static_cast<uint8_t>(f32_to_e2m1(low) | f32_to_e2m1(high) << 4));
+  }
+  EXPECT_EQ(packed, (Bytes{0x10, 0x32, 0x54, 0x76}));
+  // A scale of 1 / 7.5 that is stored in BF16 rounds both ends inwards.
+  const float scale = round_to_bf16(1 / 7.5F);
+  EXPECT_EQ(f32_to_bf16(1 / 7.5F), 0x3E09);
+  EXPECT_EQ(scale, 0.1337890625F);
+  EXPECT_EQ(std::nearbyint(1 / scale), 7);
+  EXPECT_EQ(std::nearbyint(-1 / scale), -7);
+  EXPECT_EQ(std::clamp(std::nearbyint(-7.5), -8.0, 7.0), -8);
+}
+
+TEST(EngineLayouts, FactorsOfNvfp4AreReciprocalsOfTheirReciprocals) {
+  std::mt19937 random(kRandomSeed);
+  std::lognormal_distribution<float> any(0, 4);
+  for (int i = 0; i < 100000; ++i) {
+    const float scale = nvfp4_global_scale(any(random));
+    const float stored = 1 / scale;
+    ASSERT_EQ(1 / stored, scale);
+  }
+  EXPECT_EQ(nvfp4_global_scale(0), 1);
 }
 
 // Where element (row, column) of AWQ and GPTQ lies, in the words of their definitions.

@@ -73,7 +73,7 @@ page() {
   grep -q "^NAME" <<<"$text" || fail "$name.1 has no NAME"
   grep -q "^EXIT STATUS" <<<"$text" || fail "$name.1 does not say the exit statuses"
   local help option
-  help=$("$bin/$1" "${@:2}" --help | grep '^  -' | cut -c -40)
+  help=$("$bin/$1" "${@:2}" --help | sed -n 's/^  -/-/p' | sed 's/  .*//')
   [[ -n $help ]]
   while read -r option; do
     grep -qw -- "$option" <<<"$text" || fail "$name.1 does not know $option"
@@ -83,6 +83,7 @@ page() {
 echo "==> Manual pages"
 page quantize
 page quantize export
+page quantize check
 page accuracy-eval
 
 # candidates WORD …: what bash offers for the last of the words, sorted, on one line.
