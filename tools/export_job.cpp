@@ -79,8 +79,16 @@ void check_exports(const ExportJob& job, const QuantizeOptions& options,
 
 std::vector<ExportReport> run_exports(const ExportJob& job, const Callbacks& callbacks) {
   std::vector<ExportReport> reports;
-  for (const ExportOptions& options : job.exports) reports.push_back(export_to(options, callbacks));
-  if (!job.keeps_checkpoint) std::filesystem::remove(job.checkpoint);
+  try {
+    for (const ExportOptions& options : job.exports) {
+      reports.push_back(export_to(options, callbacks));
+    }
+  } catch (const Error& error) {
+    // Hours of work, maybe: for quantize export.
+    throw Error(error.code(),
+                std::string(error.what()) + "; the checkpoint is kept in " + job.checkpoint);
+  }
+  if (!job.exports.empty() && !job.keeps_checkpoint) std::filesystem::remove(job.checkpoint);
   return reports;
 }
 
