@@ -48,7 +48,9 @@ std::string form_of(const std::string& folder) {
   if (!json.is_object()) return "dense";
   const auto quantization = json.find("quantization_config");
   if (quantization == json.end() || !quantization->is_object()) return "dense";
-  return quantization->value("quant_method", "dense");
+  const auto method = quantization->find("quant_method");
+  return method != quantization->end() && method->is_string() ? method->get<std::string>()
+                                                              : "unknown";
 }
 
 }  // namespace

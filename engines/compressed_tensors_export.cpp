@@ -140,7 +140,7 @@ TensorPiece linear_piece(const std::shared_ptr<const WeightSource>& source,
 class Exporter {
  public:
   Exporter(const ModelFiles& model, const LinearSurvey& survey)
-      : survey_(survey), source_(model.source) {}
+      : survey_(survey), source_(model.source), turned_(transposed_weights(model.graph)) {}
 
   EngineExport make(const EngineOptions& options) {
     group_linears();
@@ -148,7 +148,8 @@ class Exporter {
       if (const auto linear = linears_.find(name); linear != linears_.end()) {
         pieces_.push_back(linear_piece(source_, linear->second));
       } else if (source_->is_compressed(name)) {
-        pieces_.push_back(dense_piece(source_, name, false));  // 2:4 alone, with its zeros
+        pieces_.push_back(
+            dense_piece(source_, name, turned_.contains(name)));  // 2:4 alone, with its zeros
       } else if (is_cache_tensor(*source_, name)) {
         add_cache(name);
       } else {
@@ -191,6 +192,7 @@ class Exporter {
 
   const LinearSurvey& survey_;
   std::shared_ptr<const WeightSource> source_;
+  std::set<std::string> turned_;  // dense ones are stored [in, out]
   CompressedTensorsConfig config_;
   std::map<std::string, SurveyedLinear> linears_;  // by "module.weight"
   std::vector<TensorPiece> pieces_;
@@ -203,6 +205,7 @@ void require_compressed_tensors(const LinearSurvey& survey, const EngineOptions&
   for (const SurveyedLinear& linear : survey.quantized) {
     refuse_input_scales(linear, "compressed-tensors");
   }
+  refuse_unlike_shards(survey);
   refuse_cache(survey.cache, "compressed-tensors", /*holds_int8=*/false);
 }
 

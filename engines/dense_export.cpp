@@ -6,25 +6,18 @@
 #include "model/block_parameters.h"
 
 namespace pare {
-namespace {
 
-constexpr std::string_view kWeight = ".weight";
-
-// Linears whose dense form is [in, out] (GPT-2).
 std::set<std::string> transposed_weights(const ModelGraph& graph) {
   std::set<std::string> names;
   for_each_block(graph, [&](const BlockGraph& block) {
     for (const Op& op : block.ops) {
       if (op.kind == OpKind::kLinear && op.linear.transposed) {
-        names.insert(block.full_name(op) + std::string(kWeight));
+        names.insert(block.full_name(op) + ".weight");
       }
     }
   });
   return names;
 }
-
-}  // namespace
-
 TensorPiece dense_piece(const std::shared_ptr<const WeightSource>& source, const std::string& name,
                         bool turned) {
   TensorPiece piece;

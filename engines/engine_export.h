@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,9 @@ bool is_same_weight(const WeightSource& made, const std::string& name,
 
 /// A tensor that goes over as it is.
 TensorPiece copy_piece(std::shared_ptr<const WeightSource> source, const std::string& name);
+
+/// Names of weights whose dense form is [in, out] (GPT-2).
+std::set<std::string> transposed_weights(const ModelGraph& graph);
 
 /// A compressed weight as what it is worth, in BF16: [out, in], or `turned`, [in, out].
 TensorPiece dense_piece(const std::shared_ptr<const WeightSource>& source, const std::string& name,

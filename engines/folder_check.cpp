@@ -10,6 +10,7 @@
 #include "model/block_parameters.h"
 #include "model/block_wiring.h"
 #include "model/cache_tensors.h"
+#include "pare/error.h"
 
 namespace pare {
 namespace {
@@ -105,10 +106,11 @@ void check_modules(const FolderContents& folder, const std::string& mark,
   }
 }
 
-void check_fused(const FolderContents& folder, EngineFindings& findings) {
+void check_fused(const ModelGraph& graph, const std::vector<SurveyedLinear>& linears,
+                 EngineFindings& findings) {
   std::map<std::string, const SurveyedLinear*> quantized;
-  for (const SurveyedLinear& linear : folder.quantized) quantized[linear.module] = &linear;
-  const std::vector<std::string> modules = linear_modules(folder.model.graph);
+  for (const SurveyedLinear& linear : linears) quantized[linear.module] = &linear;
+  const std::vector<std::string> modules = linear_modules(graph);
   const std::set<std::string> known(modules.begin(), modules.end());
   for (const std::string& module : modules) {
     for (const auto& shards : kFused) {
@@ -131,6 +133,15 @@ void check_fused(const FolderContents& folder, EngineFindings& findings) {
       }
     }
   }
+}
+
+void refuse_unlike_shards(const LinearSurvey& survey) {
+  EngineFindings findings;
+  check_fused(survey.model.graph, survey.quantized, findings);
+  if (findings.refusals.empty()) return;
+  const EngineFinding& first = findings.refusals.front();
+  throw Error(ErrorCode::kInputMalformed,
+              survey.model.source->path() + ": \"" + first.subject + "\" " + first.message);
 }
 
 void check_split(const FolderContents& folder, const EngineCheckOptions& options,

@@ -28,7 +28,8 @@ void check_modules(const FolderContents& folder, const std::string& mark,
                    EngineFindings& findings);
 
 /// Linears that engines run as one (q, k, v; gate, up) have one scheme, or none is quantized.
-void check_fused(const FolderContents& folder, EngineFindings& findings);
+void check_fused(const ModelGraph& graph, const std::vector<SurveyedLinear>& linears,
+                 EngineFindings& findings);
 
 /// Whether tensor parallelism can cut the model: heads, outputs of linears behind a norm, inputs of
 /// those behind attention or an activation, groups of scales, words of packed codes.

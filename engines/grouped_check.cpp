@@ -25,7 +25,8 @@ void check_multiples(const FolderContents& folder, int64_t in_multiple, const ch
 
 // Groups that the configuration names are those of the tensors.
 void check_group_size(const FolderContents& folder, EngineFindings& findings) {
-  const Json size = folder.quantization.value("group_size", Json(-1));
+  const char* key = folder.quantization.contains("q_group_size") ? "q_group_size" : "group_size";
+  const Json size = folder.quantization.value(key, Json(-1));
   for (const SurveyedLinear& linear : folder.quantized) {
     const int64_t found = linear.scheme.group_size;
     const bool fits = found > 0 ? size == found : size == -1 || size == linear.shape[1];

@@ -75,6 +75,7 @@ int64_t group_count(const SurveyedLinear& linear) {
 
 void require_grouped(const LinearSurvey& survey, const GroupedForm& form) {
   const std::string name = form.name;
+  refuse_unlike_shards(survey);
   if (survey.quantized.empty()) {
     throw Error(ErrorCode::kInputMalformed,
                 "the model has no quantized linears; " + name + " has no place for another one");
@@ -107,12 +108,13 @@ EngineExport export_grouped(const ModelFiles& model, const LinearSurvey& survey,
                             const GroupedForm& form, const EngineOptions& options) {
   std::map<std::string, const SurveyedLinear*> linears;
   for (const SurveyedLinear& linear : survey.quantized) linears[linear.weight_name()] = &linear;
+  const std::set<std::string> turned = transposed_weights(model.graph);
   std::vector<TensorPiece> pieces;
   for (const std::string& name : model.source->names()) {
     if (const auto linear = linears.find(name); linear != linears.end()) {
       pieces.push_back(grouped_piece(model.source, *linear->second, form));
     } else if (model.source->is_compressed(name)) {
-      pieces.push_back(dense_piece(model.source, name, false));
+      pieces.push_back(dense_piece(model.source, name, turned.contains(name)));
     } else if (!is_cache_tensor(*model.source, name)) {
       pieces.push_back(copy_piece(model.source, name));
     }

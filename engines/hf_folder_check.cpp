@@ -79,6 +79,20 @@ void read_linears(FolderContents& folder, EngineFindings& findings) {
   }
 }
 
+void check_form(const FolderContents& folder, const EngineCheckOptions& options,
+                EngineFindings& findings) {
+  const Json method = folder.quantization.value("quant_method", Json());
+  if (method == "compressed-tensors") {
+    check_compressed_tensors(folder, findings);
+    check_weight_only_kernels(folder, options, findings);
+  } else if (method == "awq" || method == "gptq") {
+    method == "awq" ? check_awq(folder, findings) : check_gptq(folder, findings);
+    check_weight_only_kernels(folder, options, findings);
+  } else if (method == "modelopt" || method == "modelopt_fp4") {
+    check_modelopt(folder, findings);
+  }
+}
+
 }  // namespace
 
 void check_hf_folder(const std::string& path, const EngineCheckOptions& options,
@@ -100,18 +114,13 @@ void check_hf_folder(const std::string& path, const EngineCheckOptions& options,
   check_head(folder, config, findings);
   check_texts(folder, findings);
   read_linears(folder, findings);
-  check_fused(folder, findings);
+  check_fused(folder.model.graph, folder.quantized, findings);
   check_split(folder, options, findings);
   if (folder.quantization.is_null()) return;
-  const Json& method = folder.quantization.value("quant_method", Json());
-  if (method == "compressed-tensors") {
-    check_compressed_tensors(folder, findings);
-    check_weight_only_kernels(folder, options, findings);
-  } else if (method == "awq" || method == "gptq") {
-    method == "awq" ? check_awq(folder, findings) : check_gptq(folder, findings);
-    check_weight_only_kernels(folder, options, findings);
-  } else if (method == "modelopt" || method == "modelopt_fp4") {
-    check_modelopt(folder, findings);
+  try {
+    check_form(folder, options, findings);
+  } catch (const Error& error) {
+    findings.refuse("config.json", error.what());
   }
 }
 

@@ -50,6 +50,11 @@ std::string scheme_text(const LinearScheme& scheme);
 /// The same for a linear whose input is scaled, in forms without a place for that.
 void refuse_input_scales(const SurveyedLinear& linear, const std::string& form);
 
+/// Throws Error(kInputMalformed), naming both, where linears that engines run as one (q, k, v;
+/// gate, up) are not quantized alike. Implemented by the check of the same
+/// (engines/folder_check.h).
+void refuse_unlike_shards(const LinearSurvey& survey);
+
 /// Throws Error(kInputMalformed) for a cache of keys and values with offsets, and unless the form
 /// holds it, for one in INT8.
 void refuse_cache(const CacheSpec& cache, const std::string& form, bool holds_int8);

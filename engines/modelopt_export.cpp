@@ -146,7 +146,7 @@ ModeloptAlgo algo_of(const SurveyedLinear& linear) {
 class Exporter {
  public:
   Exporter(const ModelFiles& model, const LinearSurvey& survey)
-      : survey_(survey), source_(model.source) {}
+      : survey_(survey), source_(model.source), turned_(transposed_weights(model.graph)) {}
 
   EngineExport make(const EngineOptions& options) {
     name_algorithms();
@@ -154,7 +154,8 @@ class Exporter {
       if (const auto linear = linears_.find(name); linear != linears_.end()) {
         pieces_.push_back(linear_piece(source_, linear->second));
       } else if (source_->is_compressed(name)) {
-        pieces_.push_back(dense_piece(source_, name, false));  // 2:4 alone, with its zeros
+        pieces_.push_back(
+            dense_piece(source_, name, turned_.contains(name)));  // 2:4 alone, with its zeros
       } else if (is_cache_tensor(*source_, name)) {
         add_cache(name);
       } else {
@@ -216,6 +217,7 @@ class Exporter {
 
   const LinearSurvey& survey_;
   std::shared_ptr<const WeightSource> source_;
+  std::set<std::string> turned_;  // dense ones are stored [in, out]
   ModeloptConfig config_;
   bool joins_heads_ = false;
   std::map<std::string, SurveyedLinear> linears_;  // by "module.weight"
@@ -227,6 +229,7 @@ class Exporter {
 
 void require_modelopt(const LinearSurvey& survey, const EngineOptions& /*options*/) {
   for (const SurveyedLinear& linear : survey.quantized) algo_of(linear);
+  refuse_unlike_shards(survey);
   refuse_cache(survey.cache, "Model Optimizer's form", /*holds_int8=*/true);
 }
 

@@ -11,6 +11,25 @@ namespace {
 constexpr std::string_view kCheckpointEnding = ".h5";
 constexpr const char* kRankForm = "tensorrt-llm";
 
+/// A folder that several forms go into, for as long as their places are looked at.
+class TemporaryFolder {
+ public:
+  explicit TemporaryFolder(const std::string& path) : path_(path) {
+    std::error_code error;
+    made_ = !path.empty() && std::filesystem::create_directory(path, error);
+  }
+  ~TemporaryFolder() {
+    std::error_code error;
+    if (made_) std::filesystem::remove(path_, error);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+ private:
+  std::string path_;
+  bool made_ = false;
+};
+
 }  // namespace
 
 std::vector<std::string> export_forms(const Command& command) {
@@ -19,7 +38,12 @@ std::vector<std::string> export_forms(const Command& command) {
   for (const auto& [name, text] : export_formats()) known.push_back(name);
   const bool parallel = command.tp_size > 0 || command.pp_size > 0;
   if (forms.empty() && parallel) forms.emplace_back(kRankForm);
-  for (const std::string& form : forms) check_choice(form, known, "--export");
+  for (const std::string& form : forms) {
+    check_choice(form, known, "--export");
+    if (std::count(forms.begin(), forms.end(), form) > 1) {
+      throw Error(ErrorCode::kUsage, "--export names " + form + " twice");
+    }
+  }
   if (parallel && std::find(forms.begin(), forms.end(), kRankForm) == forms.end()) {
     throw Error(
         ErrorCode::kUsage,
@@ -41,7 +65,7 @@ ExportJob plan_exports(const Command& command, const std::string& output) {
   if (job.keeps_checkpoint) {
     stem.resize(stem.size() - kCheckpointEnding.size());
   } else {
-    job.checkpoint = stem + ".checkpoint" + std::string(kCheckpointEnding);
+    job.checkpoint = stem + ".pare-job" + std::string(kCheckpointEnding);
   }
   for (const std::string& form : forms) {
     ExportOptions options;
@@ -63,11 +87,13 @@ ExportJob plan_exports(const Command& command, const std::string& output) {
 
 void check_exports(const ExportJob& job, const QuantizeOptions& options,
                    const std::vector<std::string>& formats) {
-  if (!job.keeps_checkpoint && job.exports.size() > 1) {
-    std::error_code error;
-    std::filesystem::create_directories(job.output, error);
-  }
+  const TemporaryFolder folder(!job.keeps_checkpoint && job.exports.size() > 1 ? job.output : "");
   for (const ExportOptions& each : job.exports) {
+    if (formats.size() > 1 && form_traits(each.format).one_scheme) {
+      throw Error(ErrorCode::kUsage, "--export " + each.format +
+                                         " has one kind for all linears, and --formats names "
+                                         "several; use --export compressed-tensors");
+    }
     for (const std::string& format : formats) {
       QuantizeOptions planned = options;
       planned.qformat = format;
@@ -79,6 +105,10 @@ void check_exports(const ExportJob& job, const QuantizeOptions& options,
 
 std::vector<ExportReport> run_exports(const ExportJob& job, const Callbacks& callbacks) {
   std::vector<ExportReport> reports;
+  if (!job.keeps_checkpoint && job.exports.size() > 1) {
+    std::error_code error;  // The first export says what is wrong.
+    std::filesystem::create_directory(job.output, error);
+  }
   try {
     for (const ExportOptions& options : job.exports) {
       reports.push_back(export_to(options, callbacks));

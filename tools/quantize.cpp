@@ -184,7 +184,7 @@ int run(std::vector<std::string> arguments) {
   } else {
     // Other tools' command lines name how much text, not which.
     if (command.options.calibration.empty() && command.options.stats.empty() &&
-        app.get_option("--calib_size")->count() > 0) {
+        command.options.recipe.empty() && app.get_option("--calib_size")->count() > 0) {
       command.options.calibration = "builtin";
     }
     command.options.explicit_options = typed_keys(app);

@@ -139,9 +139,9 @@ void describe_rest(CLI::App& app, Command& command) {
       "Folders that engines load, see quantize export --help: beside NAME.h5 as NAME-FORM; without "
       ".h5 the folder PATH, or PATH/FORM for several, and no checkpoint");
   add("--tp_size", command.tp_size, "N", "TensorRT-LLM: ranks that share each layer")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 20));
   add("--pp_size", command.pp_size, "N", "TensorRT-LLM: ranks that share the layers")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 20));
   flag("--force", options.force, "Replace existing output, after success only");
   flag("--dry-run", options.dry_run, "Check model and options, print the plan, write nothing");
   flag("--json", command.json, "Result as JSON on stdout; errors too");

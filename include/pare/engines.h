@@ -77,6 +77,7 @@ struct FormTraits {
   bool pre_quant_scale = false;  ///< Scales of an input that no norm or linear could absorb.
   bool head_scales = false;      ///< Scales of the cache for each head (kv_scales "head").
   bool ranks = false;            ///< A file for each rank: tp_size and pp_size.
+  bool one_scheme = false;       ///< All quantized linears are of one kind.
 };
 
 /// Throws as export_to().

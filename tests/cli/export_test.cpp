@@ -1,6 +1,7 @@
 // quantize export, from the command line.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <sstream>
 
@@ -181,7 +182,14 @@ TEST_F(Export, RefusesBeforeTheWork) {
       arguments({"--qformat", "fp8", "--kv-cache", "int8", "--export", "compressed-tensors"}), 4,
       {"compressed-tensors", "INT8", "--kv-cache fp8"});
   expect_failure(arguments({"--formats", "fp8,int4_awq", "--max-loss", "5%", "--export", "gptq"}),
-                 4, {"FP8", "GPTQ"});
+                 2, {"gptq", "one kind"});
+  expect_failure(arguments({"--qformat", "int4_awq", "--export", "awq", "--exclude", "q_proj"}), 4,
+                 {"k_proj", "run them as one linear"});
+  expect_failure(arguments({"--export", "gptq,gptq"}), 2, {"gptq twice"});
+  // Several forms in one folder, which is not made before they are.
+  Arguments several = arguments({"--qformat", "fp8", "--export", "gptq,awq"});
+  std::replace(several.begin(), several.end(), out_, folder_);
+  expect_failure(several, 4, {"GPTQ"});
   std::filesystem::create_directories(dir_ / "out-gptq");
   write_file(dir_ / "out-gptq/mine.txt", "not to be lost");
   expect_failure(arguments({"--qformat", "int4_awq", "--export", "gptq", "--force"}), 5,

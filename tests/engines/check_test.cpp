@@ -180,6 +180,15 @@ TEST_F(EngineCheck, NamesUnknownKeys) {
   with([](json& config) { config["sparsity_config"] = {{"format", "dense"}}; }, "sparsity_config");
 }
 
+TEST_F(EngineCheck, ConfigurationsOfOtherTypesAreFindings) {
+  whole({"int4_awq"}, "awq");
+  change_config(
+      [](json& config) { config["quantization_config"]["modules_to_not_convert"] = "x"; });
+  expect_refusal(report(), "config.json", "modules_to_not_convert");
+  change_config([](json& config) { config["quantization_config"]["quant_method"] = 3; });
+  EXPECT_FALSE(report().refusals.empty());
+}
+
 TEST_F(EngineCheck, NamesDamagedFiles) {
   whole({"fp8"}, "compressed-tensors");
   const std::string file = path("out/model.safetensors");

@@ -1,6 +1,7 @@
 // Exports with weights dequantized.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "engines/engine_export.h"
@@ -46,6 +47,32 @@ TEST_F(DenseExport, WeightsAloneAreTheSameModel) {
       const double most = scaled ? 0.02 : 0;
       EXPECT_LE(distance(logits_of(report.output), logits_of(made.output)), most);
     }
+  }
+}
+
+// Linears of GPT-2 are stored the other way round, those that are not quantized by every form.
+TEST_F(DenseExport, TransposedLinearsStaySoInEveryForm) {
+  use_config("GptTwoByLayer");
+  QuantizeOptions options = job_of("q.h5", "int8_wo", "magnitude");
+  options.overrides = {{"attn", "full_prec"}};
+  const QuantizeReport made = quantize(options, {});
+  const auto dense = open_weight_source(exported(made.output).output);
+  for (const char* form : {"compressed-tensors", "modelopt"}) {
+    SCOPED_TRACE(form);
+    ExportOptions to;
+    to.checkpoint = made.output;
+    to.format = form;
+    to.output = path(form);
+    const auto found = open_weight_source(export_to(to, {}).output);
+    int64_t count = 0;
+    for (const std::string& name : dense->names()) {
+      if (name.find("attn.c_") == std::string::npos || !name.ends_with(".weight")) continue;
+      const TensorView view = found->dense(name);
+      EXPECT_EQ(view.shape, dense->shape(name)) << name;
+      EXPECT_TRUE(std::ranges::equal(view.bytes, dense->dense(name).bytes)) << name;
+      ++count;
+    }
+    EXPECT_GT(count, 1);
   }
 }
 
