@@ -44,17 +44,16 @@ void require_awq(const LinearSurvey& survey, const EngineOptions& /*options*/) {
   require_grouped(survey, awq_form());
 }
 
-EngineExport export_awq(const ModelFiles& model, const LinearSurvey& survey,
-                        const EngineOptions& options) {
+EngineExport export_awq(const LinearSurvey& survey, const EngineOptions& options) {
   using Json = nlohmann::ordered_json;
   const GroupedModel found = grouped_model(survey);
   Json left_alone = nullptr;
   if (!found.left_alone.empty()) left_alone = found.left_alone;
-  Json json = Json::parse(model.source->config_json());
+  Json json = Json::parse(survey.model.source->config_json());
   json["quantization_config"] = {
       {"quant_method", "awq"}, {"bits", found.bits}, {"group_size", found.group_size},
       {"zero_point", true},    {"version", "gemm"},  {"modules_to_not_convert", left_alone}};
-  EngineExport made = export_grouped(model, survey, awq_form(), options);
+  EngineExport made = export_grouped(survey, awq_form(), options);
   made.files["config.json"] = json.dump(2) + "\n";
   return made;
 }

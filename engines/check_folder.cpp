@@ -23,14 +23,6 @@ nlohmann::ordered_json findings_json(const std::vector<CheckFinding>& findings) 
   return list;
 }
 
-std::vector<CheckFinding> published(std::vector<EngineFinding> findings) {
-  std::vector<CheckFinding> result;
-  for (EngineFinding& finding : findings) {
-    result.push_back({std::move(finding.subject), std::move(finding.message)});
-  }
-  return result;
-}
-
 bool is_gguf(const std::string& path) {
   if (input_kind(path) == PathKind::kFolder) return is_gguf_folder(path);
   return has_gguf_signature(MappedFile(path).bytes());
@@ -75,8 +67,8 @@ CheckReport check_folder(const CheckOptions& options) {
     check_hf_folder(options.folder, check, findings);
   }
   report.quantized_linears = findings.quantized_linears;
-  report.refusals = published(std::move(findings.refusals));
-  report.remarks = published(std::move(findings.remarks));
+  report.refusals = std::move(findings.refusals);
+  report.remarks = std::move(findings.remarks);
   return report;
 }
 

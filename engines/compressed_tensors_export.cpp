@@ -1,14 +1,11 @@
-#include <algorithm>
-#include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "engines/engine_export.h"
-#include "engines/linear_survey.h"
+#include "engines/folder_check.h"
 #include "formats/compressed_tensors_config.h"
 #include "kernels/codec.h"
 #include "kernels/engine_layouts.h"
-#include "pare/error.h"
 
 namespace pare {
 namespace {
@@ -103,13 +100,7 @@ std::vector<std::byte> bytes_of(const std::string& suffix, const CompressedWeigh
   std::vector<int8_t> codes = dense_codes(weight);
   if (suffix == ".weight") return to_bytes<int8_t>(codes);
   const MatrixSize size{weight.out_features, weight.in_features};
-  if (is_fp4(weight.format)) {
-    std::vector<uint8_t> nibbles(codes.size() / 2);
-    for (size_t i = 0; i < nibbles.size(); ++i) {
-      nibbles[i] = static_cast<uint8_t>((codes[2 * i] & 15) | (codes[2 * i + 1] & 15) << 4);
-    }
-    return to_bytes<uint8_t>(nibbles);
-  }
+  if (is_fp4(weight.format)) return nibble_bytes(codes);
   const int bits = weight.format == WeightFormat::kInt4 ? 4 : 8;
   if (!weight.symmetric) {
     for (int8_t& code : codes) code = static_cast<int8_t>(code - 8);
@@ -120,84 +111,27 @@ std::vector<std::byte> bytes_of(const std::string& suffix, const CompressedWeigh
   return to_bytes<uint32_t>(words);
 }
 
-// The tensors of a linear, made in one go.
-TensorPiece linear_piece(const std::shared_ptr<const WeightSource>& source,
-                         const SurveyedLinear& linear) {
-  TensorPiece piece;
-  piece.tensors = tensors_of(linear);
-  piece.make = [source, specs = piece.tensors, linear] {
-    const CompressedWeight weight = source->compressed(linear.weight_name());
-    std::vector<std::vector<std::byte>> bytes;
-    for (const TensorSpec& spec : specs) {
-      bytes.push_back(bytes_of(spec.name.substr(linear.module.size()), weight));
-    }
-    source->release({linear.weight_name()});
-    return bytes;
-  };
-  return piece;
+// From the schemes of all linears groups, and what is left alone.
+CompressedTensorsConfig config_of(const LinearSurvey& survey) {
+  CompressedTensorsConfig config;
+  std::map<LinearScheme, std::vector<std::string>> modules;
+  std::vector<LinearScheme> order;
+  for (const SurveyedLinear& linear : survey.quantized) {
+    if (!modules.contains(linear.scheme)) order.push_back(linear.scheme);
+    modules[linear.scheme].push_back(linear.module);
+  }
+  config.ignore = survey.left_alone;
+  for (const LinearScheme& scheme : order) {
+    CompressedTensorsGroup group;
+    group.scheme = scheme;
+    group.format = compressed_tensors_format(scheme);
+    group.targets = order.size() == 1 ? std::vector<std::string>{"Linear"} : modules[scheme];
+    config.groups.push_back(std::move(group));
+  }
+  config.kv_cache_fp8 = survey.cache.format != CacheFormat::kNone;
+  config.kv_cache_per_head = survey.cache.per_head;
+  return config;
 }
-
-class Exporter {
- public:
-  Exporter(const ModelFiles& model, const LinearSurvey& survey)
-      : survey_(survey), source_(model.source), turned_(transposed_weights(model.graph)) {}
-
-  EngineExport make(const EngineOptions& options) {
-    group_linears();
-    for (const std::string& name : source_->names()) {
-      if (const auto linear = linears_.find(name); linear != linears_.end()) {
-        pieces_.push_back(linear_piece(source_, linear->second));
-      } else if (source_->is_compressed(name)) {
-        pieces_.push_back(
-            dense_piece(source_, name, turned_.contains(name)));  // 2:4 alone, with its zeros
-      } else if (is_cache_tensor(*source_, name)) {
-        add_cache(name);
-      } else {
-        pieces_.push_back(copy_piece(source_, name));
-      }
-    }
-    Json json = Json::parse(source_->config_json());
-    json["quantization_config"] = compressed_tensors_json(config_);
-    result_.files = source_->text_files();
-    result_.files["config.json"] = json.dump(2) + "\n";
-    set_shards(result_, std::move(pieces_), options);
-    return std::move(result_);
-  }
-
- private:
-  // From the schemes of all linears groups, and what is left alone.
-  void group_linears() {
-    std::map<LinearScheme, std::vector<std::string>> modules;
-    std::vector<LinearScheme> order;
-    for (const SurveyedLinear& linear : survey_.quantized) {
-      if (!modules.contains(linear.scheme)) order.push_back(linear.scheme);
-      modules[linear.scheme].push_back(linear.module);
-      linears_[linear.weight_name()] = linear;
-    }
-    config_.ignore = survey_.left_alone;
-    for (const LinearScheme& scheme : order) {
-      CompressedTensorsGroup group;
-      group.scheme = scheme;
-      group.format = compressed_tensors_format(scheme);
-      group.targets = order.size() == 1 ? std::vector<std::string>{"Linear"} : modules[scheme];
-      config_.groups.push_back(std::move(group));
-    }
-  }
-
-  void add_cache(const std::string& name) {
-    config_.kv_cache_fp8 = true;
-    config_.kv_cache_per_head = survey_.cache.per_head;
-    if (!name.ends_with(".kv_cache_dtype")) pieces_.push_back(copy_piece(source_, name));
-  }
-
-  const LinearSurvey& survey_;
-  std::shared_ptr<const WeightSource> source_;
-  std::set<std::string> turned_;  // dense ones are stored [in, out]
-  CompressedTensorsConfig config_;
-  std::map<std::string, SurveyedLinear> linears_;  // by "module.weight"
-  std::vector<TensorPiece> pieces_;
-  EngineExport result_;
-};
 
 }  // namespace
 
@@ -209,9 +143,22 @@ void require_compressed_tensors(const LinearSurvey& survey, const EngineOptions&
   refuse_cache(survey.cache, "compressed-tensors", /*holds_int8=*/false);
 }
 
-EngineExport export_compressed_tensors(const ModelFiles& model, const LinearSurvey& survey,
-                                       const EngineOptions& options) {
-  return Exporter(model, survey).make(options);
+EngineExport export_compressed_tensors(const LinearSurvey& survey, const EngineOptions& options) {
+  const std::shared_ptr<const WeightSource>& source = survey.model.source;
+  const auto linear = [&](const SurveyedLinear& each) {
+    return linear_piece(source, each, tensors_of(each), bytes_of);
+  };
+  const auto cache = [&](const std::string& name) -> std::vector<TensorPiece> {
+    if (name.ends_with(".kv_cache_dtype")) return {};  // kv_cache_scheme says it.
+    return {copy_piece(source, name)};
+  };
+  Json json = Json::parse(source->config_json());
+  json["quantization_config"] = compressed_tensors_json(config_of(survey));
+  EngineExport made;
+  made.files = source->text_files();
+  made.files["config.json"] = json.dump(2) + "\n";
+  set_shards(made, folder_pieces(survey, linear, cache), options);
+  return made;
 }
 
 }  // namespace pare

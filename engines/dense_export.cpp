@@ -18,20 +18,18 @@ std::set<std::string> transposed_weights(const ModelGraph& graph) {
   });
   return names;
 }
+
 TensorPiece dense_piece(const std::shared_ptr<const WeightSource>& source, const std::string& name,
                         bool turned) {
-  TensorPiece piece;
   Shape shape = source->shape(name);
   if (turned) shape = {shape[1], shape[0]};
-  piece.tensors.push_back({name, DType::kBf16, std::move(shape)});
-  piece.make = [source, name, turned] {
-    const CompressedWeight weight = source->compressed(name);
-    std::vector<uint16_t> values = dense_values(weight);
-    if (turned) values = transposed(values, weight.out_features, weight.in_features);
-    source->release({name});
-    return std::vector<std::vector<std::byte>>{to_bytes<uint16_t>(values)};
-  };
-  return piece;
+  return weight_piece(source, name, {{name, DType::kBf16, std::move(shape)}},
+                      [turned](const CompressedWeight& weight) {
+                        std::vector<uint16_t> values = dense_values(weight);
+                        if (turned)
+                          values = transposed(values, weight.out_features, weight.in_features);
+                        return std::vector<std::vector<std::byte>>{to_bytes<uint16_t>(values)};
+                      });
 }
 
 std::vector<uint16_t> transposed(const std::vector<uint16_t>& values, int64_t rows,
@@ -60,23 +58,18 @@ std::vector<uint16_t> dense_values(const CompressedWeight& weight) {
 
 void require_dense(const LinearSurvey& /*survey*/, const EngineOptions& /*options*/) {}
 
-EngineExport export_dense(const ModelFiles& model, const LinearSurvey& survey,
-                          const EngineOptions& options) {
-  const WeightSource& source = *model.source;
-  const std::set<std::string> turned = transposed_weights(model.graph);
+EngineExport export_dense(const LinearSurvey& survey, const EngineOptions& options) {
+  const std::shared_ptr<const WeightSource>& source = survey.model.source;
+  const std::set<std::string> turned = transposed_weights(survey.model.graph);
   EngineExport result;
-  std::vector<TensorPiece> pieces;
-  for (const std::string& name : source.names()) {
-    if (source.is_compressed(name)) {
-      pieces.push_back(dense_piece(model.source, name, turned.contains(name)));
-    } else if (!is_cache_tensor(source, name)) {
-      pieces.push_back(copy_piece(model.source, name));
-    }
-  }
   result.warnings = lost_warnings(survey);
-  result.files = source.text_files();
-  result.files["config.json"] = source.config_json() + "\n";
-  set_shards(result, std::move(pieces), options);
+  result.files = source->text_files();
+  result.files["config.json"] = source->config_json() + "\n";
+  const auto dense = [&](const SurveyedLinear& linear) {
+    const std::string name = linear.weight_name();
+    return dense_piece(source, name, turned.contains(name));
+  };
+  set_shards(result, folder_pieces(survey, dense, no_cache), options);
   return result;
 }
 

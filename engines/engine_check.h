@@ -12,21 +12,17 @@
 #include <string>
 #include <vector>
 
+#include "pare/engines.h"
+
 namespace pare {
 
 struct EngineCheckOptions {
   int64_t tp_size = 1;  ///< Tensor parallelism that the engine will be started with.
 };
 
-/// One thing that was found, about a tensor, a module or a file.
-struct EngineFinding {
-  std::string subject;
-  std::string message;  ///< What was expected, what was found.
-};
-
 struct EngineFindings {
-  std::vector<EngineFinding> refusals;  ///< The engine fails, or runs another model.
-  std::vector<EngineFinding> remarks;   ///< It works, but not as one may think.
+  std::vector<CheckFinding> refusals;  ///< The engine fails, or runs another model.
+  std::vector<CheckFinding> remarks;   ///< It works, but not as one may think.
   int64_t quantized_linears = 0;
 
   void refuse(std::string subject, std::string message) {

@@ -1,6 +1,7 @@
 #include "engines/engine_export.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "kernels/codec.h"
 #include "model/block_parameters.h"
@@ -62,6 +63,64 @@ TensorPiece copy_piece(std::shared_ptr<const WeightSource> source, const std::st
   return piece;
 }
 
+TensorPiece weight_piece(
+    const std::shared_ptr<const WeightSource>& source, const std::string& name,
+    std::vector<TensorSpec> tensors,
+    std::function<std::vector<std::vector<std::byte>>(const CompressedWeight&)> make) {
+  TensorPiece piece;
+  piece.tensors = std::move(tensors);
+  piece.make = [source, name, make = std::move(make)] {
+    std::vector<std::vector<std::byte>> bytes = make(source->compressed(name));
+    source->release({name});
+    return bytes;
+  };
+  return piece;
+}
+
+TensorPiece linear_piece(const std::shared_ptr<const WeightSource>& source,
+                         const SurveyedLinear& linear, std::vector<TensorSpec> tensors,
+                         std::vector<std::byte> (*bytes_of)(const std::string&,
+                                                            const CompressedWeight&)) {
+  std::vector<std::string> suffixes;
+  for (const TensorSpec& spec : tensors) suffixes.push_back(spec.name.substr(linear.module.size()));
+  return weight_piece(source, linear.weight_name(), std::move(tensors),
+                      [suffixes = std::move(suffixes), bytes_of](const CompressedWeight& weight) {
+                        std::vector<std::vector<std::byte>> bytes;
+                        for (const std::string& suffix : suffixes) {
+                          bytes.push_back(bytes_of(suffix, weight));
+                        }
+                        return bytes;
+                      });
+}
+
+std::vector<TensorPiece> folder_pieces(
+    const LinearSurvey& survey, const std::function<TensorPiece(const SurveyedLinear&)>& linear,
+    const std::function<std::vector<TensorPiece>(const std::string&)>& cache) {
+  std::map<std::string, const SurveyedLinear*> linears;
+  for (const SurveyedLinear& each : survey.quantized) linears[each.weight_name()] = &each;
+  const std::shared_ptr<const WeightSource>& source = survey.model.source;
+  const std::set<std::string> turned = transposed_weights(survey.model.graph);
+  std::vector<TensorPiece> pieces;
+  for (const std::string& name : source->names()) {
+    if (const auto found = linears.find(name); found != linears.end()) {
+      pieces.push_back(linear(*found->second));
+    } else if (source->is_compressed(name)) {
+      pieces.push_back(dense_piece(source, name, turned.contains(name)));
+    } else if (is_cache_tensor(*source, name)) {
+      std::ranges::move(cache(name), std::back_inserter(pieces));
+    } else {
+      pieces.push_back(copy_piece(source, name));
+    }
+  }
+  return pieces;
+}
+
+std::vector<std::byte> nibble_bytes(std::span<const int8_t> codes) {
+  std::vector<uint8_t> packed(codes.size() / 2);
+  pack_nibbles(codes, packed);
+  return to_bytes<uint8_t>(packed);
+}
+
 std::vector<int8_t> dense_codes(const CompressedWeight& weight) {
   const int64_t in = weight.in_features;
   const bool is_signed = weight.format == WeightFormat::kInt4 && weight.symmetric;
@@ -96,6 +155,16 @@ std::vector<int8_t> dense_codes(const CompressedWeight& weight) {
     }
   }
   return codes;
+}
+
+float largest_value(const CompressedWeight& weight) {
+  std::vector<float> row(static_cast<size_t>(weight.in_features));
+  float most = 0;
+  for (int64_t i = 0; i < weight.out_features; ++i) {
+    dequantize_rows(weight, i, i + 1, row);
+    most = std::max(most, absmax(row));
+  }
+  return most;
 }
 
 std::vector<std::string> lost_warnings(const LinearSurvey& survey) {

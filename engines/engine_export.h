@@ -1,7 +1,7 @@
 // What becomes of a checkpoint in the form of an engine: tensors that are made when they are
 // written, and the small files beside them.
 //
-//   EngineExport made = export_compressed_tensors(model, {});
+//   EngineExport made = export_compressed_tensors(survey_linears(model), {});
 //   made.write(folder, pool, meter);
 #pragma once
 
@@ -50,16 +50,42 @@ bool is_same_weight(const WeightSource& made, const std::string& name,
 /// A tensor that goes over as it is.
 TensorPiece copy_piece(std::shared_ptr<const WeightSource> source, const std::string& name);
 
-/// Names of weights whose dense form is [in, out] (GPT-2).
-std::set<std::string> transposed_weights(const ModelGraph& graph);
+/// What a compressed weight becomes: `tensors`, whose bytes `make` gives in their order.
+TensorPiece weight_piece(
+    const std::shared_ptr<const WeightSource>& source, const std::string& name,
+    std::vector<TensorSpec> tensors,
+    std::function<std::vector<std::vector<std::byte>>(const CompressedWeight& weight)> make);
+
+/// The same, one tensor at a time, by what its name has behind the module's.
+TensorPiece linear_piece(const std::shared_ptr<const WeightSource>& source,
+                         const SurveyedLinear& linear, std::vector<TensorSpec> tensors,
+                         std::vector<std::byte> (*bytes_of)(const std::string& suffix,
+                                                            const CompressedWeight& weight));
 
 /// A compressed weight as what it is worth, in BF16: [out, in], or `turned`, [in, out].
 TensorPiece dense_piece(const std::shared_ptr<const WeightSource>& source, const std::string& name,
                         bool turned);
 
+/// What all tensors become in a Hugging Face folder: quantized linears as `linear` says, tensors of
+/// a cache as `cache` says; 2:4 alone is dense, [in, out] where the model has it so (GPT-2), and
+/// everything else goes over.
+std::vector<TensorPiece> folder_pieces(
+    const LinearSurvey& survey,
+    const std::function<TensorPiece(const SurveyedLinear& linear)>& linear,
+    const std::function<std::vector<TensorPiece>(const std::string& name)>& cache);
+
+/// For forms that leave a cache out.
+inline std::vector<TensorPiece> no_cache(const std::string& /*name*/) { return {}; }
+
+/// Names of weights whose dense form is [in, out] (GPT-2).
+std::set<std::string> transposed_weights(const ModelGraph& graph);
+
 /// Codes of all weights, one byte each, [out, in]: pruned ones have the code of zero. Packed or
 /// not, for every format but kBf16.
 std::vector<int8_t> dense_codes(const CompressedWeight& weight);
+
+/// Codes of E2M1, one byte each, as two a byte.
+std::vector<std::byte> nibble_bytes(std::span<const int8_t> codes);
 
 /// `values` as bytes, little-endian as they are.
 template <typename Value>
@@ -79,42 +105,38 @@ std::vector<std::string> linear_modules(const ModelGraph& graph);
 
 /// compressed-tensors (vLLM, SGLang).
 void require_compressed_tensors(const LinearSurvey& survey, const EngineOptions& options);
-EngineExport export_compressed_tensors(const ModelFiles& model, const LinearSurvey& survey,
-                                       const EngineOptions& options);
+EngineExport export_compressed_tensors(const LinearSurvey& survey, const EngineOptions& options);
 
 /// Plain safetensors: every weight dequantized, scales of its input multiplied in, in BF16. 2:4 is
 /// a dense matrix with zeros.
 void require_dense(const LinearSurvey& survey, const EngineOptions& options);
-EngineExport export_dense(const ModelFiles& model, const LinearSurvey& survey,
-                          const EngineOptions& options);
+EngineExport export_dense(const LinearSurvey& survey, const EngineOptions& options);
 
 /// AutoAWQ's "gemm": INT4, one group size; scales go to F16.
 void require_awq(const LinearSurvey& survey, const EngineOptions& options);
-EngineExport export_awq(const ModelFiles& model, const LinearSurvey& survey,
-                        const EngineOptions& options);
+EngineExport export_awq(const LinearSurvey& survey, const EngineOptions& options);
 
 /// GPTQ, versions 1 and 2: INT4, or INT8 weights alone. Version 1 has no zero point 0.
 void require_gptq(const LinearSurvey& survey, const EngineOptions& options);
-EngineExport export_gptq(const ModelFiles& model, const LinearSurvey& survey,
-                         const EngineOptions& options);
+EngineExport export_gptq(const LinearSurvey& survey, const EngineOptions& options);
 void require_gptq_v2(const LinearSurvey& survey, const EngineOptions& options);
-EngineExport export_gptq_v2(const ModelFiles& model, const LinearSurvey& survey,
-                            const EngineOptions& options);
+EngineExport export_gptq_v2(const LinearSurvey& survey, const EngineOptions& options);
 
 /// NVIDIA Model Optimizer's unified Hugging Face checkpoints (TensorRT-LLM, vLLM, SGLang).
 void require_modelopt(const LinearSurvey& survey, const EngineOptions& options);
-EngineExport export_modelopt(const ModelFiles& model, const LinearSurvey& survey,
-                             const EngineOptions& options);
+EngineExport export_modelopt(const LinearSurvey& survey, const EngineOptions& options);
 
 /// One GGUF file (llama.cpp): Q4_0, Q4_1, Q8_0 and MXFP4 with the codes and scales of the
 /// checkpoint, everything else in BF16. Not for architectures and tokenizers that llama.cpp does
 /// not have, nor for scales beyond F16.
 void require_gguf(const LinearSurvey& survey, const EngineOptions& options);
-EngineExport export_gguf(const ModelFiles& model, const LinearSurvey& survey,
-                         const EngineOptions& options);
+EngineExport export_gguf(const LinearSurvey& survey, const EngineOptions& options);
 
 /// What is lost where a form keeps neither how inputs are rounded nor a cache: a warning for each.
 std::vector<std::string> lost_warnings(const LinearSurvey& survey);
+
+/// The largest magnitude of what the weights of a linear are worth.
+float largest_value(const CompressedWeight& weight);
 
 /// What the weights of a linear are worth, [out, in], rounded to BF16.
 std::vector<uint16_t> dense_values(const CompressedWeight& weight);

@@ -26,8 +26,7 @@ struct Form {
   const char* remark;
   FormTraits traits;
   void (*require)(const LinearSurvey& survey, const EngineOptions& options);
-  EngineExport (*make)(const ModelFiles& model, const LinearSurvey& survey,
-                       const EngineOptions& options);
+  EngineExport (*make)(const LinearSurvey& survey, const EngineOptions& options);
 };
 
 constexpr std::array<Form, 8> kForms = {
@@ -207,7 +206,7 @@ ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks)
   meter.phase("read", options.checkpoint);
   const LinearSurvey survey = survey_linears(model);
   form.require(survey, engine);
-  EngineExport made = form.make(model, survey, engine);
+  EngineExport made = form.make(survey, engine);
   report.source_sha256 = model.source->sha256();
   report.warnings = made.warnings;
   for (const std::string& warning : made.warnings) meter.warn(warning);

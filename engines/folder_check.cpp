@@ -139,7 +139,7 @@ void refuse_unlike_shards(const LinearSurvey& survey) {
   EngineFindings findings;
   check_fused(survey.model.graph, survey.quantized, findings);
   if (findings.refusals.empty()) return;
-  const EngineFinding& first = findings.refusals.front();
+  const CheckFinding& first = findings.refusals.front();
   throw Error(ErrorCode::kInputMalformed,
               survey.model.source->path() + ": \"" + first.subject + "\" " + first.message);
 }

@@ -31,6 +31,9 @@ void check_modules(const FolderContents& folder, const std::string& mark,
 void check_fused(const ModelGraph& graph, const std::vector<SurveyedLinear>& linears,
                  EngineFindings& findings);
 
+/// The same for a survey. Throws Error(kInputMalformed), naming both.
+void refuse_unlike_shards(const LinearSurvey& survey);
+
 /// Whether tensor parallelism can cut the model: heads, outputs of linears behind a norm, inputs of
 /// those behind attention or an activation, groups of scales, words of packed codes.
 void check_split(const FolderContents& folder, const EngineCheckOptions& options,

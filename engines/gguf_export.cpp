@@ -324,9 +324,8 @@ void require_gguf(const LinearSurvey& survey, const EngineOptions& /*options*/) 
   add_gguf_vocabulary(model, metadata, warnings);
 }
 
-EngineExport export_gguf(const ModelFiles& model, const LinearSurvey& /*survey*/,
-                         const EngineOptions& /*options*/) {
-  return Exporter(model).make();
+EngineExport export_gguf(const LinearSurvey& survey, const EngineOptions& /*options*/) {
+  return Exporter(survey.model).make();
 }
 
 }  // namespace pare

@@ -68,8 +68,8 @@ GroupedForm gptq_form(bool version_1) {
   return form;
 }
 
-EngineExport export_version(const ModelFiles& model, const LinearSurvey& survey,
-                            const EngineOptions& options, bool version_1) {
+EngineExport export_version(const LinearSurvey& survey, const EngineOptions& options,
+                            bool version_1) {
   const GroupedModel found = grouped_model(survey);
   Json config = {{"quant_method", "gptq"},
                  {"bits", found.bits},
@@ -84,9 +84,9 @@ EngineExport export_version(const ModelFiles& model, const LinearSurvey& survey,
                  {"static_groups", true},
                  {"meta", Json::object()}};
   if (!found.left_alone.empty()) config["dynamic"] = exclusions(found.left_alone);
-  Json json = Json::parse(model.source->config_json());
+  Json json = Json::parse(survey.model.source->config_json());
   json["quantization_config"] = config;
-  EngineExport made = export_grouped(model, survey, gptq_form(version_1), options);
+  EngineExport made = export_grouped(survey, gptq_form(version_1), options);
   made.files["config.json"] = json.dump(2) + "\n";
   made.files["quantize_config.json"] = config.dump(2) + "\n";  // where older readers look
   return made;
@@ -103,18 +103,16 @@ void require_gptq(const LinearSurvey& survey, const EngineOptions& /*options*/) 
   }
 }
 
-EngineExport export_gptq(const ModelFiles& model, const LinearSurvey& survey,
-                         const EngineOptions& options) {
-  return export_version(model, survey, options, true);
+EngineExport export_gptq(const LinearSurvey& survey, const EngineOptions& options) {
+  return export_version(survey, options, true);
 }
 
 void require_gptq_v2(const LinearSurvey& survey, const EngineOptions& /*options*/) {
   require_grouped(survey, gptq_form(false));
 }
 
-EngineExport export_gptq_v2(const ModelFiles& model, const LinearSurvey& survey,
-                            const EngineOptions& options) {
-  return export_version(model, survey, options, false);
+EngineExport export_gptq_v2(const LinearSurvey& survey, const EngineOptions& options) {
+  return export_version(survey, options, false);
 }
 
 }  // namespace pare

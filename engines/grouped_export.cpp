@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <map>
 
 #include "core/dtype.h"
+#include "engines/folder_check.h"
 #include "pare/error.h"
 
 namespace pare {
@@ -14,19 +14,6 @@ namespace {
 CompressedWeight with_f16_scales(CompressedWeight weight) {
   for (float& scale : weight.scale) scale = f16_to_f32(f32_to_f16(scale));
   return weight;
-}
-
-TensorPiece grouped_piece(const std::shared_ptr<const WeightSource>& source,
-                          const SurveyedLinear& linear, const GroupedForm& form) {
-  TensorPiece piece;
-  piece.tensors = form.tensors(linear);
-  piece.make = [source, name = linear.weight_name(), make = form.bytes] {
-    const CompressedWeight weight = source->compressed(name);
-    std::vector<std::vector<std::byte>> bytes = make(grouped_codes(weight, dense_codes(weight)));
-    source->release({name});
-    return bytes;
-  };
-  return piece;
 }
 
 void check_linear(const GroupedForm& form, const SurveyedLinear& linear,
@@ -104,24 +91,18 @@ GroupedModel grouped_model(const LinearSurvey& survey) {
   return result;
 }
 
-EngineExport export_grouped(const ModelFiles& model, const LinearSurvey& survey,
-                            const GroupedForm& form, const EngineOptions& options) {
-  std::map<std::string, const SurveyedLinear*> linears;
-  for (const SurveyedLinear& linear : survey.quantized) linears[linear.weight_name()] = &linear;
-  const std::set<std::string> turned = transposed_weights(model.graph);
-  std::vector<TensorPiece> pieces;
-  for (const std::string& name : model.source->names()) {
-    if (const auto linear = linears.find(name); linear != linears.end()) {
-      pieces.push_back(grouped_piece(model.source, *linear->second, form));
-    } else if (model.source->is_compressed(name)) {
-      pieces.push_back(dense_piece(model.source, name, turned.contains(name)));
-    } else if (!is_cache_tensor(*model.source, name)) {
-      pieces.push_back(copy_piece(model.source, name));
-    }
-  }
+EngineExport export_grouped(const LinearSurvey& survey, const GroupedForm& form,
+                            const EngineOptions& options) {
+  const std::shared_ptr<const WeightSource>& source = survey.model.source;
+  const auto grouped = [&](const SurveyedLinear& linear) {
+    return weight_piece(source, linear.weight_name(), form.tensors(linear),
+                        [bytes = form.bytes](const CompressedWeight& weight) {
+                          return bytes(grouped_codes(weight, dense_codes(weight)));
+                        });
+  };
   EngineExport made;
-  set_shards(made, std::move(pieces), options);
-  made.files = model.source->text_files();
+  set_shards(made, folder_pieces(survey, grouped, no_cache), options);
+  made.files = source->text_files();
   made.warnings = lost_warnings(survey);
   std::array<char, 16> text{};
   std::snprintf(text.data(), text.size(), "%.2g %%", 100 * survey.f16_change);

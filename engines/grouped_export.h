@@ -37,8 +37,8 @@ void require_grouped(const LinearSurvey& survey, const GroupedForm& form);
 GroupedModel grouped_model(const LinearSurvey& survey);
 
 /// All but the configuration.
-EngineExport export_grouped(const ModelFiles& model, const LinearSurvey& survey,
-                            const GroupedForm& form, const EngineOptions& options);
+EngineExport export_grouped(const LinearSurvey& survey, const GroupedForm& form,
+                            const EngineOptions& options);
 
 /// Rounded to F16.
 std::vector<std::byte> f16_bytes(const std::vector<float>& values);

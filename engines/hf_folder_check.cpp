@@ -65,13 +65,8 @@ void read_linears(FolderContents& folder, EngineFindings& findings) {
     if (!source.contains(name) || !source.is_compressed(name)) continue;
     ++findings.quantized_linears;
     try {
-      const CompressedWeight weight = source.compressed(name);
-      SurveyedLinear linear;
-      linear.module = module;
-      linear.shape = {weight.out_features, weight.in_features};
-      linear.scheme = scheme_of(weight);
-      linear.scales_input = !weight.pre_quant_scale.empty();
-      folder.quantized.push_back(std::move(linear));
+      folder.quantized.push_back(
+          surveyed_linear(module, source.file_of(name), source.compressed(name)));
     } catch (const Error& error) {
       findings.refuse(module, error.what());
     }

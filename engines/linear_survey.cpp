@@ -71,6 +71,15 @@ void look_at_numbers(const CompressedWeight& weight, LinearSurvey& survey) {
 
 }  // namespace
 
+SurveyedLinear surveyed_linear(const std::string& module, const std::string& file,
+                               const CompressedWeight& weight) {
+  return {.module = module,
+          .file = file,
+          .shape = {weight.out_features, weight.in_features},
+          .scheme = scheme_of(weight),
+          .scales_input = !weight.pre_quant_scale.empty()};
+}
+
 LinearSurvey survey_linears(const ModelFiles& model) {
   LinearSurvey survey;
   survey.model = model;
@@ -83,18 +92,11 @@ LinearSurvey survey_linears(const ModelFiles& model) {
       continue;
     }
     const CompressedWeight weight = source.compressed(name);
-    SurveyedLinear linear;
-    linear.module = module;
-    linear.file = source.file_of(name);
-    linear.shape = {weight.out_features, weight.in_features};
-    linear.scheme = scheme_of(weight);
-    linear.sparse = weight.sparse;
-    linear.scales_input = !weight.pre_quant_scale.empty();
     if (weight.format == WeightFormat::kBf16) {
       survey.left_alone.push_back(module);
     } else {
       look_at_numbers(weight, survey);
-      survey.quantized.push_back(std::move(linear));
+      survey.quantized.push_back(surveyed_linear(module, source.file_of(name), weight));
     }
     source.release({name});
   }
@@ -126,7 +128,6 @@ LinearSurvey survey_job(const QuantizeOptions& options) {
       const GridSpec grid = grid_spec(*planned.format, plan.options);
       linear.scheme = {grid.format, input_activation(*planned.format, plan.options),
                        grid.group_size, grid.block_rows, grid.symmetric};
-      linear.sparse = planned.sparsity != SparsityMethod::kNone;
       survey.quantized.push_back(std::move(linear));
     }
   });

@@ -17,7 +17,6 @@ struct SurveyedLinear {
   std::string file;    ///< For messages.
   Shape shape;         ///< [out, in]
   LinearScheme scheme;
-  bool sparse = false;        ///< 2:4
   bool scales_input = false;  ///< Has a pre_quant_scale that nothing absorbed.
 
   std::string weight_name() const { return module + ".weight"; }
@@ -35,6 +34,10 @@ struct LinearSurvey {
   bool has_zero = false;
 };
 
+/// What a weight says of its linear.
+SurveyedLinear surveyed_linear(const std::string& module, const std::string& file,
+                               const CompressedWeight& weight);
+
 /// Reads every compressed weight once.
 LinearSurvey survey_linears(const ModelFiles& model);
 
@@ -49,11 +52,6 @@ std::string scheme_text(const LinearScheme& scheme);
 
 /// The same for a linear whose input is scaled, in forms without a place for that.
 void refuse_input_scales(const SurveyedLinear& linear, const std::string& form);
-
-/// Throws Error(kInputMalformed), naming both, where linears that engines run as one (q, k, v;
-/// gate, up) are not quantized alike. Implemented by the check of the same
-/// (engines/folder_check.h).
-void refuse_unlike_shards(const LinearSurvey& survey);
 
 /// Throws Error(kInputMalformed) for a cache of keys and values with offsets, and unless the form
 /// holds it, for one in INT8.

@@ -276,9 +276,8 @@ void require_tensorrt_llm(const LinearSurvey& survey, const EngineOptions& optio
   refuse_cache(survey.cache, "TensorRT-LLM's checkpoint", /*holds_int8=*/true);
 }
 
-EngineExport export_tensorrt_llm(const ModelFiles& model, const LinearSurvey& /*survey*/,
-                                 const EngineOptions& options) {
-  return Exporter(model, options).make();
+EngineExport export_tensorrt_llm(const LinearSurvey& survey, const EngineOptions& options) {
+  return Exporter(survey.model, options).make();
 }
 
 }  // namespace pare

@@ -1,7 +1,7 @@
 // TensorRT-LLM's checkpoint: config.json and a file of weights for each rank.
 //
 //   require_tensorrt_llm(survey, {.tp_size = 2});
-//   EngineExport made = export_tensorrt_llm(model, survey, {.tp_size = 2});
+//   EngineExport made = export_tensorrt_llm(survey, {.tp_size = 2});
 #pragma once
 
 #include "engines/engine_export.h"
@@ -13,7 +13,6 @@ namespace pare {
 void require_tensorrt_llm(const LinearSurvey& survey, const EngineOptions& options);
 
 /// For tp_size × pp_size ranks.
-EngineExport export_tensorrt_llm(const ModelFiles& model, const LinearSurvey& survey,
-                                 const EngineOptions& options);
+EngineExport export_tensorrt_llm(const LinearSurvey& survey, const EngineOptions& options);
 
 }  // namespace pare

@@ -18,17 +18,6 @@ std::string weight_name(const std::string& module) { return module + ".weight"; 
               source.file_of(weight_name(module)) + ": \"" + module + "\" " + what);
 }
 
-// The largest magnitude of what the weights are worth.
-float largest(const CompressedWeight& weight) {
-  std::vector<float> row(static_cast<size_t>(weight.in_features));
-  float most = 0;
-  for (int64_t i = 0; i < weight.out_features; ++i) {
-    dequantize_rows(weight, i, i + 1, row);
-    most = std::max(most, absmax(row));
-  }
-  return most;
-}
-
 LinearScheme scheme_in(const WeightSource& source, const std::string& module,
                        const CompressedWeight* weight) {
   LinearScheme scheme;
@@ -101,7 +90,7 @@ class Planner {
     }
     if (plan_.scheme.algo == TrtAlgo::kInt4Fp8) {
       plan_.second_scale =
-          std::max(plan_.second_scale, symmetric_scale(largest(*weight), kE4m3Max));
+          std::max(plan_.second_scale, symmetric_scale(largest_value(*weight), kE4m3Max));
     }
   }
 

@@ -18,7 +18,7 @@ std::string refusals_of(const std::string& folder) {
   EngineFindings findings;
   check_gguf(folder, {}, findings);
   std::string text;
-  for (const EngineFinding& one : findings.refusals) {
+  for (const CheckFinding& one : findings.refusals) {
     text += one.subject + ": " + one.message + "\n";
   }
   return text;

@@ -44,7 +44,9 @@ class GgufVocabulary : public ::testing::Test {
     config.erase("eos_token_id");
     auto source = std::make_shared<MemorySource>(random_model(config, kModelSeed));
     source->mutable_text_files() = files;
-    const EngineExport made = export_gguf(bind_model(source), {}, {});
+    LinearSurvey survey;
+    survey.model = bind_model(source);
+    const EngineExport made = export_gguf(survey, {});
     const Callbacks callbacks;
     ProgressMeter meter(callbacks, 0);
     ThreadPool pool(1);

@@ -140,7 +140,7 @@ class TensorRtLlmTest : public ArchitectureTest {
     write_file(file, text);
   }
 
-  static std::vector<EngineFinding> refusals(const std::string& folder, int64_t tp_size = 1) {
+  static std::vector<CheckFinding> refusals(const std::string& folder, int64_t tp_size = 1) {
     EngineFindings findings;
     check_tensorrt_llm(folder, {.tp_size = tp_size}, findings);
     return findings.refusals;

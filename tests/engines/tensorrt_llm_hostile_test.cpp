@@ -291,7 +291,7 @@ TEST_F(TensorRtLlmHostile, TheCheckNamesEverythingAtOnce) {
   rename_tensor(path("engine/rank1.safetensors"), "transformer.layers.1.mlp.fc.weight",
                 "transformer.layers.1.mlp.fd.weight");
   std::string all;
-  for (const EngineFinding& finding : refusals(path("engine"))) {
+  for (const CheckFinding& finding : refusals(path("engine"))) {
     all += finding.subject + ": " + finding.message + "\n";
   }
   for (const char* words :
