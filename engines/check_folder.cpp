@@ -28,23 +28,6 @@ bool is_gguf(const std::string& path) {
   return has_gguf_signature(MappedFile(path).bytes());
 }
 
-// What a folder says it is.
-std::string form_of(const std::string& folder) {
-  constexpr size_t kMostBytes = size_t{64} << 20;
-  const std::string config = folder + "/config.json";
-  if (!input_file_exists(config)) {
-    throw Error(ErrorCode::kInputMissing,
-                folder + ": config.json is not there; check takes a folder that an engine loads");
-  }
-  const auto json = nlohmann::json::parse(read_text_file(config, kMostBytes), nullptr, false);
-  if (!json.is_object()) return "dense";
-  const auto quantization = json.find("quantization_config");
-  if (quantization == json.end() || !quantization->is_object()) return "dense";
-  const auto method = quantization->find("quant_method");
-  return method != quantization->end() && method->is_string() ? method->get<std::string>()
-                                                              : "unknown";
-}
-
 }  // namespace
 
 CheckReport check_folder(const CheckOptions& options) {
@@ -63,8 +46,12 @@ CheckReport check_folder(const CheckOptions& options) {
     report.format = "tensorrt-llm";
     check_tensorrt_llm(options.folder, check, findings);
   } else {
-    report.format = form_of(options.folder);
-    check_hf_folder(options.folder, check, findings);
+    if (!input_file_exists(options.folder + "/config.json")) {
+      throw Error(
+          ErrorCode::kInputMissing,
+          options.folder + ": config.json is not there; check takes a folder that an engine loads");
+    }
+    report.format = check_hf_folder(options.folder, check, findings);
   }
   report.quantized_linears = findings.quantized_linears;
   report.refusals = std::move(findings.refusals);

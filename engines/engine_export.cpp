@@ -24,23 +24,20 @@ bool keeps_mask(const std::vector<uint16_t>& values) {
   return true;
 }
 
-bool equals(const TensorView& found, const CompressedWeight& expected) {
-  const std::vector<uint16_t> values = dense_values(expected);
+bool equals(const TensorView& found, const CompressedWeight& expected, bool turned) {
+  std::vector<uint16_t> values = dense_values(expected);
   if (expected.sparse && !keeps_mask(values)) return false;
-  const auto are_found = [&](const std::vector<uint16_t>& wanted) {
-    return std::ranges::equal(found.bytes, std::as_bytes(std::span(wanted)));
-  };
+  if (turned) values = transposed(values, expected.out_features, expected.in_features);
   return found.dtype == DType::kBf16 &&
-         (are_found(values) ||
-          are_found(transposed(values, expected.out_features, expected.in_features)));
+         std::ranges::equal(found.bytes, std::as_bytes(std::span(values)));
 }
 
 }  // namespace
 
 bool is_same_weight(const WeightSource& made, const std::string& name,
-                    const CompressedWeight& weight) {
+                    const CompressedWeight& weight, bool turned) {
   return made.is_compressed(name) ? equals(made.compressed(name), weight)
-                                  : equals(made.dense(name), weight);
+                                  : equals(made.dense(name), weight, turned);
 }
 
 void set_shards(EngineExport& made, std::vector<TensorPiece> pieces, const EngineOptions& options) {

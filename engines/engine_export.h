@@ -33,9 +33,9 @@ struct EngineExport {
   std::map<std::string, std::string> files;  ///< config.json and so on, by name.
   std::vector<std::string> warnings;         ///< What the form cannot say as the checkpoint does.
   /// Whether the folder, read back, holds under this name what the checkpoint's weight is worth as
-  /// far as the form can say it; empty: is_same_weight().
+  /// far as the form can say it; empty: is_same_weight(), as are the arguments.
   std::function<bool(const WeightSource& made, const std::string& name,
-                     const CompressedWeight& weight)>
+                     const CompressedWeight& weight, bool turned)>
       is_same;
 };
 
@@ -43,9 +43,9 @@ struct EngineExport {
 void set_shards(EngineExport& made, std::vector<TensorPiece> pieces, const EngineOptions& options);
 
 /// Whether `made` has the same codes and scales under this name, or where it is dense there the
-/// same values in BF16, [out, in] or the other way round; a 2:4 weight has its zeros.
+/// same values in BF16, [out, in] or `turned`, [in, out]; a 2:4 weight has its zeros.
 bool is_same_weight(const WeightSource& made, const std::string& name,
-                    const CompressedWeight& weight);
+                    const CompressedWeight& weight, bool turned);
 
 /// A tensor that goes over as it is.
 TensorPiece copy_piece(std::shared_ptr<const WeightSource> source, const std::string& name);

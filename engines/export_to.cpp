@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/progress_meter.h"
 #include "core/sha256.h"
@@ -96,15 +97,17 @@ const Form& find_form(const std::string& name) {
 }
 
 // What a linear is worth does not change on the way: read back, it has the same codes and scales.
-void compare(const EngineExport& form, const WeightSource& made, const WeightSource& source,
+void compare(const EngineExport& form, const WeightSource& made, const ModelFiles& model,
              ThreadPool& pool, ProgressMeter& meter) {
+  const WeightSource& source = *model.source;
+  const std::set<std::string> turned = transposed_weights(model.graph);
   const auto is_same = form.is_same ? form.is_same : is_same_weight;
   std::vector<std::string> names;
   for (const std::string& name : source.names()) {
     if (source.is_compressed(name)) names.push_back(name);
   }
   pool.parallel_for(names.size(), [&](size_t i, size_t) {
-    if (!is_same(made, names[i], source.compressed(names[i]))) {
+    if (!is_same(made, names[i], source.compressed(names[i]), turned.contains(names[i]))) {
       throw Error(ErrorCode::kInternal, made.path() + ": \"" + names[i] +
                                             "\" is not what the checkpoint holds once read back");
     }
@@ -114,20 +117,29 @@ void compare(const EngineExport& form, const WeightSource& made, const WeightSou
   meter.check_cancelled();
 }
 
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+    text.replace(at, from.size(), to);
+  }
+  return text;
+}
+
 // What an engine would refuse does not get its name.
 void check(const std::string& place, const std::string& output, ExportReport& report,
            ProgressMeter& meter) {
   const CheckReport found = check_folder({.folder = place});
+  const auto text = [&](const CheckFinding& finding, const char* separator) {
+    return replaced(finding.subject + separator + finding.message, place, output);
+  };
   if (!found.refusals.empty()) {
-    const CheckFinding& first = found.refusals.front();
     throw Error(ErrorCode::kInputMalformed,
-                output + ": engines would refuse it: " + first.subject + " " + first.message +
+                output + ": engines would refuse it: " + text(found.refusals.front(), " ") +
                     (found.refusals.size() == 1
                          ? ""
                          : ", and " + std::to_string(found.refusals.size() - 1) + " more"));
   }
   for (const CheckFinding& remark : found.remarks) {
-    report.warnings.push_back(remark.subject + ": " + remark.message);
+    report.warnings.push_back(text(remark, ": "));
     meter.warn(report.warnings.back());
   }
 }
@@ -194,6 +206,7 @@ ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks)
   const Form& form = find_form(options.format);
   const EngineOptions engine = engine_options(options, form);
   ProgressMeter meter(callbacks, 0);
+  check_output_place(options.output, /*folder=*/true, options.force);
   ThreadPool pool(static_cast<size_t>(options.threads));
   const ModelFiles model = open_model_files(options.checkpoint);
   ExportReport report;
@@ -221,7 +234,7 @@ ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks)
     names.push_back(name);
   }
   meter.phase("check", options.output);
-  compare(made, *open_weight_source(place), *model.source, pool, meter);
+  compare(made, *open_weight_source(place), model, pool, meter);
   check(place, options.output, report, meter);
   for (const std::string& name : names) {
     const std::string path = place + "/" + name;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,13 @@ struct FolderContents {
   std::shared_ptr<const WeightSource> stored;  ///< All tensors as the files have them.
   ModelFiles model;                            ///< What pare makes of them.
   std::vector<SurveyedLinear> quantized;       ///< Linears that could be read.
+  std::set<std::string> unreadable;            ///< Modules that could not, which was said.
 };
+
+/// Names each tensor that a quantized linear lacks beside those that it has, and linears with
+/// tensors of a quantized one that the configuration does not quantize.
+void check_parts(const WeightSource& stored, const nlohmann::ordered_json& quantization,
+                 EngineFindings& findings);
 
 /// For each linear and the head whether the configuration and the tensors agree that it is
 /// quantized. `mark` is the end of the name that quantized ones have, ".weight_scale".
@@ -27,9 +34,10 @@ void check_modules(const FolderContents& folder, const std::string& mark,
                    const std::function<bool(const std::string& module)>& is_to_be_quantized,
                    EngineFindings& findings);
 
-/// Linears that engines run as one (q, k, v; gate, up) have one scheme, or none is quantized.
+/// Linears that engines run as one (q, k, v; gate, up) have one scheme, or none is quantized; those
+/// in `unreadable` are left out.
 void check_fused(const ModelGraph& graph, const std::vector<SurveyedLinear>& linears,
-                 EngineFindings& findings);
+                 const std::set<std::string>& unreadable, EngineFindings& findings);
 
 /// The same for a survey. Throws Error(kInputMalformed), naming both.
 void refuse_unlike_shards(const LinearSurvey& survey);
@@ -50,8 +58,9 @@ void check_awq(const FolderContents& folder, EngineFindings& findings);
 void check_gptq(const FolderContents& folder, EngineFindings& findings);
 void check_modelopt(const FolderContents& folder, EngineFindings& findings);
 
-/// A Hugging Face folder in any of these forms, or not quantized: all checks.
-void check_hf_folder(const std::string& path, const EngineCheckOptions& options,
-                     EngineFindings& findings);
+/// A Hugging Face folder in any of these forms, or not quantized: all checks. Returns its form as
+/// "quant_method" says it, "dense" where nothing is said.
+std::string check_hf_folder(const std::string& path, const EngineCheckOptions& options,
+                            EngineFindings& findings);
 
 }  // namespace pare

@@ -131,7 +131,7 @@ class Exporter {
     add_warnings();
     for (const GgufPiece& piece : pieces_) result_.bytes += piece.bytes();
     result_.is_same = [types = types_](const WeightSource& made, const std::string& name,
-                                       const CompressedWeight& weight) {
+                                       const CompressedWeight& weight, bool /*turned*/) {
       return is_same(made, name, weight, *types.at(name));
     };
     result_.write = [metadata = metadata_, pieces = pieces_](

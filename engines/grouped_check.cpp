@@ -38,6 +38,26 @@ void check_group_size(const FolderContents& folder, EngineFindings& findings) {
   }
 }
 
+// Words hold as many codes as the configuration says.
+void check_bits(const FolderContents& folder, EngineFindings& findings) {
+  constexpr int64_t kWordBits = 32;
+  const Json bits = folder.quantization.value("bits", Json(4));
+  const Json dynamic = folder.quantization.value("dynamic", Json());
+  const bool has_others =
+      dynamic.is_object() &&
+      std::any_of(dynamic.items().begin(), dynamic.items().end(),
+                  [](const auto& item) { return !item.key().starts_with("-:"); });
+  if (has_others) return;  // Modules with bits of their own.
+  for (const SurveyedLinear& linear : folder.quantized) {
+    const int64_t rows = folder.stored->shape(linear.module + kMark)[0];
+    if (bits == rows * kWordBits / linear.shape[1]) continue;
+    findings.refuse(linear.module, "has codes of " +
+                                       std::to_string(rows * kWordBits / linear.shape[1]) +
+                                       " bits, and quantization_config says " + bits.dump());
+    return;  // The others will be alike.
+  }
+}
+
 }  // namespace
 
 void check_awq(const FolderContents& folder, EngineFindings& findings) {
@@ -73,6 +93,7 @@ void check_gptq(const FolderContents& folder, EngineFindings& findings) {
       findings);
   constexpr int64_t kInMultiple = 32;
   check_multiples(folder, kInMultiple, "GPTQ", findings);
+  check_bits(folder, findings);
   if (folder.quantization.value("desc_act", Json(false)) != true)
     check_group_size(folder, findings);
 }

@@ -109,11 +109,11 @@ EngineExport export_grouped(const LinearSurvey& survey, const GroupedForm& form,
   made.warnings.emplace_back("scales are stored in F16: the largest change of one is " +
                              std::string(text.data()));
   made.is_same = [](const WeightSource& found, const std::string& name,
-                    const CompressedWeight& weight) {
-    if (weight.format == WeightFormat::kBf16) return is_same_weight(found, name, weight);
+                    const CompressedWeight& weight, bool turned) {
+    if (weight.format == WeightFormat::kBf16) return is_same_weight(found, name, weight, turned);
     const CompressedWeight stored = with_f16_scales(weight);
     return is_same_weight(found, name,
-                          grouped_weight(grouped_codes(stored, dense_codes(stored)), name));
+                          grouped_weight(grouped_codes(stored, dense_codes(stored)), name), turned);
   };
   return made;
 }

@@ -5,6 +5,7 @@
 #include "engines/folder_check.h"
 #include "formats/hf_folder.h"
 #include "formats/input_paths.h"
+#include "formats/quantized_source.h"
 #include "formats/safetensors.h"
 #include "pare/error.h"
 
@@ -64,19 +65,28 @@ void read_linears(FolderContents& folder, EngineFindings& findings) {
     const std::string name = module + ".weight";
     if (!source.contains(name) || !source.is_compressed(name)) continue;
     ++findings.quantized_linears;
+    if (folder.unreadable.contains(module)) continue;
     try {
       folder.quantized.push_back(
           surveyed_linear(module, source.file_of(name), source.compressed(name)));
     } catch (const Error& error) {
       findings.refuse(module, error.what());
+      folder.unreadable.insert(module);
     }
     source.release({name});
   }
 }
 
+std::string form_of(const Json& quantization) {
+  if (quantization.is_null()) return "dense";
+  const Json method =
+      quantization.is_object() ? quantization.value("quant_method", Json()) : Json();
+  return method.is_string() ? method.get<std::string>() : "unknown";
+}
+
 void check_form(const FolderContents& folder, const EngineCheckOptions& options,
                 EngineFindings& findings) {
-  const Json method = folder.quantization.value("quant_method", Json());
+  const std::string method = form_of(folder.quantization);
   if (method == "compressed-tensors") {
     check_compressed_tensors(folder, findings);
     check_weight_only_kernels(folder, options, findings);
@@ -90,33 +100,34 @@ void check_form(const FolderContents& folder, const EngineCheckOptions& options,
 
 }  // namespace
 
-void check_hf_folder(const std::string& path, const EngineCheckOptions& options,
-                     EngineFindings& findings) {
+std::string check_hf_folder(const std::string& path, const EngineCheckOptions& options,
+                            EngineFindings& findings) {
   FolderContents folder;
   folder.path = path;
   try {
     folder.stored = open_stored_folder(path);
+    folder.quantization = quantization_of(*folder.stored);
+    check_parts(*folder.stored, folder.quantization, findings);
+    for (const CheckFinding& finding : findings.refusals) folder.unreadable.insert(finding.subject);
     folder.model = bind_model(open_hf_folder(path));
   } catch (const Error& error) {
-    findings.refuse(path, error.what());
-    return;
+    // What lacks a part is often no linear for a reader: then that is the reason.
+    if (findings.refusals.empty()) findings.refuse(path, error.what());
+    return form_of(folder.quantization);
   }
   const Json config = Json::parse(folder.stored->config_json());
-  if (const auto found = config.find("quantization_config"); found != config.end()) {
-    folder.quantization = *found;
-  }
   check_metadata(path, findings);
   check_head(folder, config, findings);
   check_texts(folder, findings);
   read_linears(folder, findings);
-  check_fused(folder.model.graph, folder.quantized, findings);
+  check_fused(folder.model.graph, folder.quantized, folder.unreadable, findings);
   check_split(folder, options, findings);
-  if (folder.quantization.is_null()) return;
   try {
     check_form(folder, options, findings);
   } catch (const Error& error) {
     findings.refuse("config.json", error.what());
   }
+  return form_of(folder.quantization);
 }
 
 }  // namespace pare

@@ -55,17 +55,18 @@ class Exporter {
     };
     result_.is_same = [plans = std::move(plan_of_)](const WeightSource& made,
                                                     const std::string& name,
-                                                    const CompressedWeight& weight) {
+                                                    const CompressedWeight& weight, bool turned) {
       const auto found = plans.find(name);
       if (found == plans.end()) return false;
       const auto& [plan, index] = found->second;
-      if (plan->is_dense()) return is_same_weight(made, name, weight);
+      if (plan->is_dense()) return is_same_weight(made, name, weight, turned);
       if (!made.is_compressed(name)) return false;
       const CompressedWeight expected = as_exported(*plan, index, weight);
       const CompressedWeight read = made.compressed(name);
       const bool smooths =
           std::ranges::any_of(expected.pre_quant_scale, [](float value) { return value != 1; });
-      return is_same_weight(made, name, expected) && read.input_scale == expected.input_scale &&
+      return is_same_weight(made, name, expected, turned) &&
+             read.input_scale == expected.input_scale &&
              (smooths ? read.pre_quant_scale == expected.pre_quant_scale
                       : read.pre_quant_scale.empty());
     };

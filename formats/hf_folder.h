@@ -1,8 +1,9 @@
 // A Hugging Face model folder as a WeightSource: config.json, safetensors, tokenizer files.
 //
-// Either model.safetensors, or model.safetensors.index.json and the shards that it names. All
-// tensors are dense; FP8 blocks and MXFP4 are decoded (formats/quantized_source.h). Headers are
-// read and checked when the folder is opened; tensors are mapped.
+// Either model.safetensors, or model.safetensors.index.json and the shards that it names. Folders
+// that are quantized show their linears as compressed weights, or decoded
+// (formats/quantized_source.h). Headers are read and checked when the folder is opened; tensors are
+// mapped.
 //
 //   auto source = open_hf_folder("models/llama");
 #pragma once
@@ -17,7 +18,7 @@ namespace pare {
 
 /// Throws Error(kInputMissing) when config.json, the weights or a shard are not there, and
 /// Error(kInputMalformed) when one is damaged, the index and the shards disagree, or the weights
-/// are of a kind that is not read: pickled, or quantized in another way than the two above.
+/// are of a kind that is not read: pickled, or quantized in a way that is not known.
 std::unique_ptr<WeightSource> open_hf_folder(const std::string& path);
 
 /// The same with all tensors as they are stored, whatever config.json says about them.

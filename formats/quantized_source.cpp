@@ -105,12 +105,17 @@ std::shared_ptr<const WeightSource> decoded(std::unique_ptr<WeightSource> source
 
 }  // namespace
 
-std::unique_ptr<WeightSource> decode_quantized(std::unique_ptr<WeightSource> source) {
-  Json json = Json::parse(source->config_json());
+Json quantization_of(const WeightSource& source) {
+  const Json json = Json::parse(source.config_json());
   const auto found = json.find(kKey);
-  const Json config = found == json.end() || found->is_null() ? config_beside(*source) : *found;
+  return found == json.end() || found->is_null() ? config_beside(source) : *found;
+}
+
+std::unique_ptr<WeightSource> decode_quantized(std::unique_ptr<WeightSource> source) {
+  const Json config = quantization_of(*source);
   if (config.is_null()) return source;
   if (!config.is_object()) refuse(*source, std::string(kKey) + " is not an object");
+  Json json = Json::parse(source->config_json());
   std::shared_ptr<const WeightSource> shown_source = decoded(std::move(source), config);
   json.erase(kKey);
   return std::make_unique<DequantizedConfig>(std::move(shown_source), json.dump(2));

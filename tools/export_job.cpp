@@ -66,6 +66,7 @@ ExportJob plan_exports(const Command& command, const std::string& output) {
     stem.resize(stem.size() - kCheckpointEnding.size());
   } else {
     job.checkpoint = stem + ".pare-job" + std::string(kCheckpointEnding);
+    job.recipe = stem + ".recipe.json";
   }
   for (const std::string& form : forms) {
     ExportOptions options;
@@ -103,15 +104,15 @@ void check_exports(const ExportJob& job, const QuantizeOptions& options,
   }
 }
 
-std::vector<ExportReport> run_exports(const ExportJob& job, const Callbacks& callbacks) {
-  std::vector<ExportReport> reports;
+void run_exports(const ExportJob& job, const Callbacks& callbacks,
+                 const std::function<void(const ExportReport&)>& on_report) {
   if (!job.keeps_checkpoint && job.exports.size() > 1) {
     std::error_code error;  // The first export says what is wrong.
     std::filesystem::create_directory(job.output, error);
   }
   try {
     for (const ExportOptions& options : job.exports) {
-      reports.push_back(export_to(options, callbacks));
+      on_report(export_to(options, callbacks));
     }
   } catch (const Error& error) {
     // Hours of work, maybe: for quantize export.
@@ -119,7 +120,6 @@ std::vector<ExportReport> run_exports(const ExportJob& job, const Callbacks& cal
                 std::string(error.what()) + "; the checkpoint is kept in " + job.checkpoint);
   }
   if (!job.exports.empty() && !job.keeps_checkpoint) std::filesystem::remove(job.checkpoint);
-  return reports;
 }
 
 }  // namespace pare::tools

@@ -5,6 +5,7 @@
 //   -o DIR --export F,G        DIR/F and DIR/G, no checkpoint
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ namespace pare::tools {
 struct ExportJob {
   std::string output;      ///< As -o has it.
   std::string checkpoint;  ///< Where quantize() writes to.
+  std::string recipe;      ///< Where the plan of a mixed job goes, unless --save-recipe says so.
   bool keeps_checkpoint = true;
   std::vector<ExportOptions> exports;
 };
@@ -34,7 +36,9 @@ ExportJob plan_exports(const Command& command, const std::string& output);
 void check_exports(const ExportJob& job, const QuantizeOptions& options,
                    const std::vector<std::string>& formats);
 
-/// Writes the folders, and removes a checkpoint that nobody asked for.
-std::vector<ExportReport> run_exports(const ExportJob& job, const Callbacks& callbacks);
+/// Writes the folders, each with a report once it has its name, and removes a checkpoint that
+/// nobody asked for.
+void run_exports(const ExportJob& job, const Callbacks& callbacks,
+                 const std::function<void(const ExportReport&)>& on_report);
 
 }  // namespace pare::tools

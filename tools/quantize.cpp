@@ -91,28 +91,37 @@ std::vector<QuantizeReport> run_job(const QuantizeOptions& options,
   }
 }
 
-/// The folders of a job, and what is printed about it.
-std::string finish(const ExportJob& job, const Command& command, std::string text,
-                   const Callbacks& callbacks) {
-  if (command.options.dry_run) return text;
-  for (const ExportReport& report : run_exports(job, callbacks)) {
-    text += command.json ? to_json(report) + "\n" : "\n" + export_summary(report);
-  }
-  return text;
+/// What stays of a checkpoint that is only made to be exported: nothing to measure or to compare.
+void forget_file(QuantizeReport& report, const ExportJob& job) {
+  report.output = job.output;
+  if (job.keeps_checkpoint) return;
+  report.file_bytes = 0;
+  report.sha256.clear();
+}
+
+/// Prints what was made, before the folders: a form that fails must not take it along.
+void finish(const ExportJob& job, const Command& command, const std::string& text,
+            const Callbacks& callbacks, ProgressView& view) {
+  view.clear();
+  write_stdout(text);
+  if (command.options.dry_run) return;
+  run_exports(job, callbacks, [&](const ExportReport& report) {
+    view.clear();
+    write_stdout(command.json ? to_json(report) + "\n" : "\n" + export_summary(report));
+  });
 }
 
 int run_mixed(Command& command, const Callbacks& callbacks, ProgressView& view) {
   const ExportJob job = plan_exports(command, command.options.output);
   check_exports(job, command.options, command.mixed.formats);
+  if (command.mixed.recipe_output.empty()) command.mixed.recipe_output = job.recipe;
   command.options.output = job.checkpoint;
   command.mixed.quantize = command.options;
   MixedReport report = quantize_mixed(command.mixed, callbacks);
-  report.quantize.output = job.output;
-  const std::string text = finish(
-      job, command, command.json ? to_json(report) + "\n" : mixed_summary(report, command.options),
-      callbacks);
-  view.clear();
-  write_stdout(text);
+  forget_file(report.quantize, job);
+  finish(job, command,
+         command.json ? to_json(report) + "\n" : mixed_summary(report, command.options), callbacks,
+         view);
   return 0;
 }
 
@@ -130,16 +139,12 @@ int run_command(Command& command) {
     output.output = jobs.back().checkpoint;
   }
   std::vector<QuantizeReport> reports = run_job(command.options, outputs, callbacks);
-  std::string text;
   for (size_t i = 0; i < reports.size(); ++i) {
-    reports[i].output = jobs[i].output;
-    const std::string one =
+    forget_file(reports[i], jobs[i]);
+    const std::string text =
         command.json ? to_json(reports[i]) + "\n" : quantize_summary(reports[i], command.options);
-    text += (text.empty() || command.json ? "" : "\n") + one;
-    text = finish(jobs[i], command, std::move(text), callbacks);
+    finish(jobs[i], command, (i == 0 || command.json ? "" : "\n") + text, callbacks, view);
   }
-  view.clear();
-  write_stdout(text);
   return 0;
 }
 
@@ -182,6 +187,10 @@ int run(std::vector<std::string> arguments) {
   } else if (command.list_architectures) {
     write_stdout(command.json ? to_json(known_architectures()) + "\n" : architecture_table());
   } else {
+    if (app.get_option("--export")->count() > 0 && split_list(command.export_formats).empty()) {
+      throw Error(ErrorCode::kUsage,
+                  "--export names no form; \"quantize export --help\" lists them");
+    }
     // Other tools' command lines name how much text, not which.
     if (command.options.calibration.empty() && command.options.stats.empty() &&
         command.options.recipe.empty() && app.get_option("--calib_size")->count() > 0) {

@@ -172,7 +172,10 @@ TEST_F(Export, AsTheOutputItself) {
   EXPECT_EQ(list_folder(dir_.path()), (std::vector<std::string>{"engine", "model"}));
   // Two reports, one behind the other.
   const size_t second = done.out.find("\n{") + 1;
-  EXPECT_EQ(nlohmann::json::parse(done.out.substr(0, second))["output"], folder_);
+  const auto job = nlohmann::json::parse(done.out.substr(0, second));
+  EXPECT_EQ(job["output"], folder_);
+  EXPECT_EQ(job["file_bytes"], 0);  // Of the checkpoint, which is gone.
+  EXPECT_EQ(job["sha256"], "");
   EXPECT_EQ(nlohmann::json::parse(done.out.substr(second))["schema"], "pare.export/1");
 }
 
@@ -186,6 +189,7 @@ TEST_F(Export, RefusesBeforeTheWork) {
   expect_failure(arguments({"--qformat", "int4_awq", "--export", "awq", "--exclude", "q_proj"}), 4,
                  {"k_proj", "run them as one linear"});
   expect_failure(arguments({"--export", "gptq,gptq"}), 2, {"gptq twice"});
+  expect_failure(arguments({"--export", ""}), 2, {"--export names no form"});
   // Several forms in one folder, which is not made before they are.
   Arguments several = arguments({"--qformat", "fp8", "--export", "gptq,awq"});
   std::replace(several.begin(), several.end(), out_, folder_);
@@ -194,6 +198,18 @@ TEST_F(Export, RefusesBeforeTheWork) {
   write_file(dir_ / "out-gptq/mine.txt", "not to be lost");
   expect_failure(arguments({"--qformat", "int4_awq", "--export", "gptq", "--force"}), 5,
                  {"out-gptq"});
+}
+
+// The plan of a mixed job is named for the folder, not for the checkpoint that goes.
+TEST_F(Export, AsTheOutputOfAMixedJob) {
+  Arguments mixed = arguments({"--formats", "fp8,full_prec", "--target-bits", "12", "-q",
+                               "--export", "compressed-tensors"});
+  std::replace(mixed.begin(), mixed.end(), out_, folder_);
+  const Finished done = run_program(kQuantize, mixed);
+  ASSERT_EQ(done.status, 0) << done.err;
+  EXPECT_THAT(done.out, ::testing::Not(HasSubstr("pare-job")));
+  EXPECT_EQ(list_folder(dir_.path()),
+            (std::vector<std::string>{"engine", "engine.recipe.json", "model"}));
 }
 
 TEST_F(Export, CheckNamesWhatIsRefused) {

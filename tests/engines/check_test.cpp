@@ -78,17 +78,47 @@ TEST_F(EngineCheck, FindsNothingInWhatWasExported) {
   }
 }
 
-TEST_F(EngineCheck, NamesAMissingScale) {
-  const std::string linear = "model.layers.1.mlp.up_proj";
-  whole({"fp8"}, "compressed-tensors");
-  change_tensors([&](auto& tensors) { tensors.erase(linear + ".weight_scale"); });
-  expect_refusal(report(), linear, "weight_scale");
+// Every part of every linear is named by itself, and nothing else is said.
+TEST_F(EngineCheck, NamesMissingParts) {
+  const std::vector<std::string> linears = {"model.layers.0.self_attn.q_proj",
+                                            "model.layers.1.mlp.up_proj"};
+  const auto check = [&](const Scheme& scheme, const std::string& form,
+                         const std::vector<std::string>& parts) {
+    for (const std::string& part : parts) {
+      SCOPED_TRACE(form + ": " + part);
+      whole(scheme, form);
+      change_tensors([&](auto& tensors) {
+        for (const std::string& linear : linears) {
+          EXPECT_EQ(tensors.erase(linear + "." + part), 1U);
+        }
+      });
+      const CheckReport found = report();
+      for (const std::string& linear : linears) expect_refusal(found, linear, "\"" + part + "\"");
+      EXPECT_EQ(found.refusals.size(), linears.size()) << to_json(found);
+    }
+  };
+  check({"fp8"}, "compressed-tensors", {"weight", "weight_scale", "input_scale"});
+  check({"int4_awq"}, "compressed-tensors", {"weight_packed", "weight_scale", "weight_shape"});
+  check({"nvfp4"}, "compressed-tensors", {"weight_global_scale", "input_global_scale"});
+  check({"fp8"}, "modelopt", {"weight", "weight_scale", "input_scale"});
+  check({"nvfp4"}, "modelopt", {"weight_scale_2"});
+  check({"int4_awq"}, "awq", {"qweight", "qzeros", "scales"});
+  check({"int4_awq"}, "gptq", {"qweight", "qzeros", "scales"});
+}
+
+TEST_F(EngineCheck, ReadsWhatModelOptimizerOnceWroteBesideTheConfiguration) {
   whole({"fp8"}, "modelopt");
-  change_tensors([&](auto& tensors) { tensors.erase(linear + ".input_scale"); });
-  expect_refusal(report(), linear, "input_scale");
+  change_config([](json& config) { config.erase("quantization_config"); });
+  EXPECT_EQ(report().format, "modelopt");
+  EXPECT_TRUE(report().refusals.empty()) << to_json(report());
+  change_tensors([](auto& tensors) { tensors.erase("model.layers.1.mlp.up_proj.weight_scale"); });
+  expect_refusal(report(), "model.layers.1.mlp.up_proj", "weight_scale");
+}
+
+TEST_F(EngineCheck, NamesBitsThatDiffer) {
   whole({"int4_awq"}, "gptq");
-  change_tensors([&](auto& tensors) { tensors.erase(linear + ".scales"); });
-  expect_refusal(report(), linear, "scales");
+  change_config([](json& config) { config["quantization_config"]["bits"] = 8; });
+  expect_refusal(report(), "model.layers.0", "codes of 4 bits, and quantization_config says 8");
 }
 
 TEST_F(EngineCheck, NamesAScaleThatIsNoScale) {
@@ -101,7 +131,7 @@ TEST_F(EngineCheck, NamesAScaleThatIsNoScale) {
     });
     const CheckReport found = report();
     expect_refusal(found, linear, "weight_scale holds");
-    EXPECT_EQ(found.refusals.size(), 2U);  // and what is fused with it has another scheme
+    EXPECT_EQ(found.refusals.size(), 1U);  // What is fused with it is not unlike, but unknown.
   }
 }
 
@@ -148,8 +178,12 @@ TEST_F(EngineCheck, NamesWhatParallelismCannotSplit) {
   expect_refusal(report(2), "model.layers.1.mlp.down_proj", "96 inputs, which 2 ranks");
   EXPECT_EQ(report(2).refusals.size(), 2U);
   expect_refusal(report(3), "model.layers.0.self_attn", "4 heads, which 3 ranks");
-  whole({"fp8"}, "compressed-tensors");
-  EXPECT_TRUE(report(4).refusals.empty());
+  for (const char* form : {"compressed-tensors", "dense"}) {
+    whole({"fp8"}, form);
+    EXPECT_TRUE(report(4).refusals.empty()) << to_json(report(4));  // two KV heads, twice
+    expect_refusal(report(5), "model.layers.0.mlp.down_proj", "96 inputs, which 5 ranks");
+    expect_refusal(report(5), "model.layers.0.mlp.up_proj", "96 outputs, which 5 ranks");
+  }
   EXPECT_THROW(report(0), Error);
 }
 
