@@ -1,32 +1,12 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "c_interface/handles.h"
 #include "c_interface/status.h"
-#include "pare/checkpoint.h"
-
-// What is known of a tensor without reading it, kept so that pointers into it can be given out.
-struct pare_tensor {
-  const pare::Checkpoint* checkpoint;
-  std::string name;
-  pare::TensorInfo info;
-};
-
-struct pare_checkpoint {
-  explicit pare_checkpoint(const std::string& path) : checkpoint(path) {
-    tensors.reserve(checkpoint.names().size());
-    for (const std::string& name : checkpoint.names()) {
-      tensors.push_back({&checkpoint, name, checkpoint.info(name)});
-    }
-  }
-
-  pare::Checkpoint checkpoint;
-  std::vector<pare_tensor> tensors;  // By name, sorted.
-};
 
 namespace pare {
 namespace {

@@ -22,6 +22,13 @@ void run_quantize(pare_job& job) {
   job.report = to_json(quantize(job.options.quantize, job.callbacks));
 }
 
+void run_mixed(pare_job& job) {
+  job.options.require({"model", "formats", "output"});
+  MixedOptions options = job.options.mixed;
+  options.quantize = job.options.quantize;
+  job.report = to_json(quantize_mixed(options, job.callbacks));
+}
+
 /// Throws Error(kGateFailed) when the report is complete.
 void run_evaluate(pare_job& job) {
   job.options.require({"baseline"});
@@ -108,6 +115,8 @@ pare_status pare_job_run(pare_job* job) {
     switch (job->options.kind()) {
       case pare::JobKind::kQuantize:
         return pare::run_quantize(*job);
+      case pare::JobKind::kMixed:
+        return pare::run_mixed(*job);
       case pare::JobKind::kEvaluate:
         return pare::run_evaluate(*job);
       case pare::JobKind::kExport:

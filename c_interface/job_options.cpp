@@ -131,6 +131,26 @@ const Table& quantize_options() {
   return table;
 }
 
+const Table& mixed_options() {
+  const auto of = [](auto member) { return option(&JobOptions::mixed, member); };
+  using Options = MixedOptions;
+  static const Table table = [&] {
+    Table both = {
+        {"formats", of(&Options::formats)},
+        {"choose_sparsity", of(&Options::choose_sparsity)},
+        {"target_bits", of(&Options::target_bits)},
+        {"max_loss", of(&Options::max_loss)},
+        {"probe_text", of(&Options::probe_text)},
+        {"probe_windows", of(&Options::probe_windows)},
+        {"verify_windows", of(&Options::verify_windows)},
+        {"recipe_output", of(&Options::recipe_output)},
+    };
+    both.insert(quantize_options().begin(), quantize_options().end());
+    return both;
+  }();
+  return table;
+}
+
 const Table& evaluate_options() {
   const auto of = [](auto member) { return option(&JobOptions::evaluate, member); };
   const auto gate = [](auto member) { return option(&JobOptions::gates, member); };
@@ -188,6 +208,8 @@ const Table& table_of(JobKind kind) {
   switch (kind) {
     case JobKind::kQuantize:
       return quantize_options();
+    case JobKind::kMixed:
+      return mixed_options();
     case JobKind::kEvaluate:
       return evaluate_options();
     case JobKind::kExport:
@@ -211,11 +233,13 @@ std::string recipe_key(const std::string& option) {
 
 JobKind job_kind(const std::string& name) {
   if (name == "quantize") return JobKind::kQuantize;
+  if (name == "mixed") return JobKind::kMixed;
   if (name == "evaluate") return JobKind::kEvaluate;
   if (name == "export") return JobKind::kExport;
   if (name == "check") return JobKind::kCheck;
-  throw Error(ErrorCode::kUsage, "kind of job \"" + name +
-                                     "\" is not known; known: quantize, evaluate, export, check");
+  throw Error(
+      ErrorCode::kUsage,
+      "kind of job \"" + name + "\" is not known; known: quantize, mixed, evaluate, export, check");
 }
 
 void JobOptions::set(const std::string& name, const std::string& value) {
@@ -229,7 +253,10 @@ void JobOptions::set(const std::string& name, const std::string& value) {
   found->second(*this, {name, value, !given_.contains(name)});
   given_.insert(name);
   // What is set here wins over a recipe, also where it is the default.
-  if (kind_ == JobKind::kQuantize) quantize.explicit_options.push_back(recipe_key(name));
+  const bool quantizes = kind_ == JobKind::kQuantize || kind_ == JobKind::kMixed;
+  if (quantizes && quantize_options().contains(name)) {
+    quantize.explicit_options.push_back(recipe_key(name));
+  }
 }
 
 void JobOptions::require(std::initializer_list<const char*> names) const {

@@ -10,13 +10,14 @@
 #include "pare/engines.h"
 #include "pare/evaluate.h"
 #include "pare/gates.h"
+#include "pare/mixed_precision.h"
 #include "pare/quantize.h"
 
 namespace pare {
 
-enum class JobKind { kQuantize, kEvaluate, kExport, kCheck };
+enum class JobKind { kQuantize, kMixed, kEvaluate, kExport, kCheck };
 
-/// "quantize", "evaluate", "export" or "check". Throws Error(kUsage).
+/// "quantize", "mixed", "evaluate", "export" or "check". Throws Error(kUsage).
 JobKind job_kind(const std::string& name);
 
 /// What one kind of job is told; the structures of the other kinds keep their defaults.
@@ -32,7 +33,8 @@ class JobOptions {
 
   JobKind kind() const noexcept { return kind_; }
 
-  QuantizeOptions quantize;
+  QuantizeOptions quantize;  ///< Of a mixed job, too.
+  MixedOptions mixed;        ///< Without its `quantize`.
   EvaluateOptions evaluate;
   Gates gates;
   ExportOptions exporting;

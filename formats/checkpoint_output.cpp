@@ -1,3 +1,4 @@
+#include <set>
 #include <string>
 
 #include "core/text.h"
@@ -91,7 +92,12 @@ struct CheckpointOutput::State {
   State(const std::string& path, const CheckpointTexts& texts, bool force)
       : writer(path, header_of(texts, path), force) {}
 
+  void check_new(const std::string& name) const {
+    if (names.contains(name)) usage("tensor \"" + name + "\" is written already");
+  }
+
   CheckpointWriter writer;
+  std::set<std::string> names;  // Written.
 };
 
 CheckpointOutput::CheckpointOutput(const std::string& path, const CheckpointTexts& texts,
@@ -100,24 +106,30 @@ CheckpointOutput::CheckpointOutput(const std::string& path, const CheckpointText
 CheckpointOutput::~CheckpointOutput() = default;
 
 void CheckpointOutput::write(const std::string& name, const PlainTensor& tensor) {
+  state_->check_new(name);
   state_->writer.write_dense(name, checked_view(tensor, name));
+  state_->names.insert(name);
 }
 
 void CheckpointOutput::write(const std::string& name, const QuantizedWeight& weight) {
   if (!name.ends_with(".weight")) {
     usage("tensor \"" + name + "\": a compressed weight's name ends in \".weight\"");
   }
+  state_->check_new(name);
   state_->writer.write_compressed(name, to_compressed(weight, name));
+  state_->names.insert(name);
 }
 
 void CheckpointOutput::copy(const Checkpoint& from, const std::string& name) {
   const CheckpointSource& source = from.state_->with(name);
+  state_->check_new(name);
   if (source.is_compressed(name)) {
     state_->writer.write_compressed(name, source.compressed(name));
   } else {
     state_->writer.write_dense(name, source.dense(name));
   }
   source.release({name});
+  state_->names.insert(name);
 }
 
 WrittenCheckpoint CheckpointOutput::finish() {

@@ -156,7 +156,8 @@ class PARE_EXPORT CheckpointOutput {
   CheckpointOutput(const CheckpointOutput&) = delete;
   CheckpointOutput& operator=(const CheckpointOutput&) = delete;
 
-  /// Throws kUsage for what no checkpoint can hold, naming it; nothing of it is written then.
+  /// Throws kUsage for what no checkpoint can hold and for a second tensor of a name; nothing of it
+  /// is written then.
   void write(const std::string& name, const PlainTensor& tensor);
   /// `name` ends in ".weight".
   void write(const std::string& name, const QuantizedWeight& weight);

@@ -55,19 +55,20 @@ PARE_EXPORT const char* pare_status_name(pare_status status);
 /// Of the library that runs: "0.1.0". PARE_VERSION_STRING is that of this header.
 PARE_EXPORT const char* pare_version(void);
 
-/* Jobs: quantize, evaluate, export, check. */
+/* Jobs: quantize, mixed, evaluate, export, check. */
 
 typedef struct pare_job pare_job;
 
-/// `kind` is "quantize", "evaluate", "export" or "check" (of a folder that an engine is to load).
-/// *job is NULL when this fails.
+/// `kind` is "quantize", "mixed" (precision: the format of each layer is found), "evaluate",
+/// "export" or "check" (of a folder that an engine is to load). *job is NULL when this fails.
 PARE_EXPORT pare_status pare_job_new(const char* kind, pare_job** job);
 PARE_EXPORT void pare_job_free(pare_job* job);
 
-/// Sets an option by the name that it has in pare/quantize.h, pare/evaluate.h (of a job that
-/// evaluates also max_loss, max_ppl_ratio and max_kl of pare/gates.h) or pare/engines.h, as text:
-/// "128", "0.01", "true", "false". An option that is a list or a table gets one more entry a call,
-/// the first of which takes the place of the default; entries of tables are "KEY=VALUE".
+/// Sets an option by the name that it has in pare/quantize.h, pare/mixed_precision.h (and all of
+/// pare/quantize.h), pare/evaluate.h (and max_loss, max_ppl_ratio and max_kl of pare/gates.h) or
+/// pare/engines.h, as text: "128", "0.01", "true", "false". An option that is a list or a table
+/// gets one more entry a call, the first of which takes the place of the default; entries of tables
+/// are "KEY=VALUE".
 PARE_EXPORT pare_status pare_job_set(pare_job* job, const char* option, const char* value);
 
 /// `done` is the share of the whole job, 0 to 1; `seconds_left` is negative while there is no
@@ -91,8 +92,8 @@ PARE_EXPORT pare_status pare_job_on_cancelled(pare_job* job, pare_cancelled_call
 PARE_EXPORT pare_status pare_job_run(pare_job* job);
 
 /// What pare_job_run() found, as the JSON that docs/cli.md describes ("pare.quantize/1",
-/// "pare.eval/1", "pare.export/1", "pare.check/1"); "" before. NULL for NULL. Lives until the next
-/// run.
+/// "pare.mixed/1", "pare.eval/1", "pare.export/1", "pare.check/1"); "" before. NULL for NULL. Lives
+/// until the next run.
 PARE_EXPORT const char* pare_job_report(const pare_job* job);
 
 /* Checkpoints. docs/checkpoint.md says what is in one. */
@@ -146,6 +147,28 @@ PARE_EXPORT pare_status pare_tensor_values(const pare_tensor* tensor, int64_t fi
 /// number of bytes; with `buffer` NULL nothing is copied, else `capacity` has to be enough.
 PARE_EXPORT pare_status pare_tensor_part(const pare_tensor* tensor, const char* part, void* buffer,
                                          size_t capacity, size_t* size);
+
+/* Writing. */
+
+typedef struct pare_output pare_output;
+
+/// A new checkpoint with the texts of `like`, tensor by tensor: NAME.h5, or another name for a
+/// folder of shards. Nothing is there under the name before pare_output_finish(); what exists is
+/// refused unless `force` is not 0, and then stays until that. *output is NULL when this fails.
+PARE_EXPORT pare_status pare_output_new(const char* path, const pare_checkpoint* like, int force,
+                                        pare_output** output);
+/// Removes what was written where it is not finished.
+PARE_EXPORT void pare_output_free(pare_output* output);
+
+/// A tensor as it is stored in its checkpoint, compressed or not.
+PARE_EXPORT pare_status pare_output_copy(pare_output* output, const pare_tensor* tensor);
+/// One that is not compressed: `dtype` as pare_tensor_dtype() has it ("bfloat16", "float32"), the
+/// bytes row-major and little-endian. `shape` may be NULL for a scalar.
+PARE_EXPORT pare_status pare_output_write(pare_output* output, const char* name, const char* dtype,
+                                          const int64_t* shape, size_t dimensions, const void* data,
+                                          size_t size);
+/// Gives the checkpoint its name. The same tensors in the same order are the same bytes.
+PARE_EXPORT pare_status pare_output_finish(pare_output* output);
 
 #ifdef __cplusplus
 }

@@ -189,6 +189,87 @@ TEST_F(CCheckpoint, NullIsAUsageError) {
   pare_checkpoint_close(nullptr);
 }
 
+struct FreeOutput {
+  void operator()(pare_output* output) const { pare_output_free(output); }
+};
+using Output = std::unique_ptr<pare_output, FreeOutput>;
+
+Output new_output(const std::string& path, const Handle& like, int force) {
+  pare_output* output = nullptr;
+  EXPECT_EQ(pare_output_new(path.c_str(), like.get(), force, &output), PARE_OK)
+      << pare_last_error();
+  return Output(output);
+}
+
+// A copy in the order of the file is the file; another value in one tensor is found again.
+TEST_F(CCheckpoint, WritesWhatItReads) {
+  const std::string copy = dir_ / "copy.h5";
+  const Checkpoint expected(path_);
+  {
+    const Output output = new_output(copy, handle_, 0);
+    for (const std::string& name : expected.stored_order()) {
+      ASSERT_EQ(pare_output_copy(output.get(), find(name)), PARE_OK) << pare_last_error();
+    }
+    EXPECT_FALSE(std::filesystem::exists(copy));
+    ASSERT_EQ(pare_output_finish(output.get()), PARE_OK) << pare_last_error();
+  }
+  EXPECT_EQ(read_file(copy), read_file(path_));
+
+  const std::string norm = "model.norm.weight";
+  PlainTensor changed = expected.dense(norm);
+  changed.bytes[1] ^= std::byte{64};
+  pare_output* refused = nullptr;
+  EXPECT_EQ(pare_output_new(copy.c_str(), handle_.get(), 0, &refused), PARE_WRITE_FAILED);
+  EXPECT_EQ(refused, nullptr);
+  const Output output = new_output(copy, handle_, 1);
+  for (const std::string& name : expected.stored_order()) {
+    if (name == norm) {
+      ASSERT_EQ(
+          pare_output_write(output.get(), name.c_str(), changed.dtype.c_str(), changed.shape.data(),
+                            changed.shape.size(), changed.bytes.data(), changed.bytes.size()),
+          PARE_OK)
+          << pare_last_error();
+    } else {
+      ASSERT_EQ(pare_output_copy(output.get(), find(name)), PARE_OK);
+    }
+  }
+  ASSERT_EQ(pare_output_finish(output.get()), PARE_OK);
+  const Checkpoint written(copy);
+  EXPECT_EQ(written.dense(norm), changed);
+  EXPECT_EQ(written.quantized(linear_), expected.quantized(linear_));
+  EXPECT_EQ(written.texts(), expected.texts());
+}
+
+TEST_F(CCheckpoint, OutputsThatMakeNoSenseAreRefused) {
+  const std::string path = dir_ / "new.h5";
+  {
+    const Output output = new_output(path, handle_, 0);
+    const int64_t shape = 2;
+    const float values[2] = {1, 2};
+    const auto write = [&](const char* name, const char* dtype, size_t size) {
+      return pare_output_write(output.get(), name, dtype, &shape, 1, values, size);
+    };
+    EXPECT_EQ(write("a", "float32", 7), PARE_USAGE);
+    EXPECT_EQ(write("a", "float33", 8), PARE_USAGE);
+    EXPECT_EQ(write(nullptr, "float32", 8), PARE_USAGE);
+    EXPECT_EQ(write("a", nullptr, 8), PARE_USAGE);
+    EXPECT_EQ(pare_output_write(output.get(), "a", "float32", nullptr, 1, values, 8), PARE_USAGE);
+    EXPECT_EQ(pare_output_write(output.get(), "a", "float32", &shape, 1, nullptr, 8), PARE_USAGE);
+    EXPECT_EQ(pare_output_write(nullptr, "a", "float32", &shape, 1, values, 8), PARE_USAGE);
+    EXPECT_EQ(write("a", "float32", 8), PARE_OK) << pare_last_error();
+    EXPECT_EQ(write("a", "float32", 8), PARE_USAGE);  // twice
+    EXPECT_EQ(pare_output_copy(output.get(), nullptr), PARE_USAGE);
+    EXPECT_EQ(pare_output_copy(nullptr, find(linear_)), PARE_USAGE);
+  }
+  EXPECT_EQ(list_folder(dir_.path()), (std::vector<std::string>{"model", "out.h5"}));
+  pare_output* output = nullptr;
+  EXPECT_EQ(pare_output_new(nullptr, handle_.get(), 0, &output), PARE_USAGE);
+  EXPECT_EQ(pare_output_new(path.c_str(), nullptr, 0, &output), PARE_USAGE);
+  EXPECT_EQ(pare_output_new(path.c_str(), handle_.get(), 0, nullptr), PARE_USAGE);
+  EXPECT_EQ(pare_output_finish(nullptr), PARE_USAGE);
+  pare_output_free(nullptr);
+}
+
 TEST_F(CCheckpoint, DamagedFilesAreRefused) {
   const std::string bytes = read_file(path_);
   for (const size_t size : {size_t{0}, size_t{100}, bytes.size() / 2, bytes.size() - 1}) {

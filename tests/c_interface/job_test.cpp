@@ -85,6 +85,27 @@ TEST_F(CInterface, QuantizesEvaluatesAndExports) {
   EXPECT_TRUE(std::filesystem::exists(dir_ / "exported/config.json"));
 }
 
+TEST_F(CInterface, FindsAFormatForEachLayer) {
+  const Job mixed = new_job("mixed");
+  set(mixed, "model", model_);
+  set(mixed, "output", out_);
+  set(mixed, "calibration", kDemo + "/calib.jsonl");
+  set(mixed, "calibration_size", "4");
+  set(mixed, "calibration_seqlen", "64");
+  set(mixed, "target_bits", "7");
+  set(mixed, "verify_windows", "2");
+  set(mixed, "awq_block_size", "32");
+  EXPECT_EQ(pare_job_run(mixed.get()), PARE_USAGE);
+  EXPECT_THAT(pare_last_error(), HasSubstr("\"formats\" is not set"));
+  set(mixed, "formats", "fp8");
+  set(mixed, "formats", "int4_awq");
+  ASSERT_EQ(pare_job_run(mixed.get()), PARE_OK) << pare_last_error();
+  const auto report = nlohmann::json::parse(pare_job_report(mixed.get()));
+  EXPECT_EQ(report["schema"], "pare.mixed/1");
+  EXPECT_LE(report["bits"], 7);
+  EXPECT_TRUE(std::filesystem::exists(out_));
+}
+
 TEST_F(CInterface, FailuresAreStatusesWithMessages) {
   const Job job = quantize_job();
   set(job, "model", dir_ / "nothing");
@@ -216,7 +237,7 @@ TEST(CInterfaceArguments, NullIsAUsageError) {
   EXPECT_EQ(pare_job_report(nullptr), nullptr);
   pare_job_free(nullptr);
   EXPECT_EQ(pare_job_new("compress", &made), PARE_USAGE);
-  EXPECT_THAT(pare_last_error(), HasSubstr("quantize, evaluate, export"));
+  EXPECT_THAT(pare_last_error(), HasSubstr("quantize, mixed, evaluate, export"));
   EXPECT_EQ(pare_job_set(job, "bits", "4"), PARE_USAGE);
 }
 

@@ -76,6 +76,8 @@ void expect_all(JobKind kind, const std::string& header, const std::string& stru
 
 TEST(Options, EveryFieldOfTheStructuresHasItsName) {
   expect_all(JobKind::kQuantize, "quantize.h", "QuantizeOptions", {"explicit_options"});
+  expect_all(JobKind::kMixed, "quantize.h", "QuantizeOptions", {"explicit_options"});
+  expect_all(JobKind::kMixed, "mixed_precision.h", "MixedOptions", {"quantize"});
   expect_all(JobKind::kEvaluate, "evaluate.h", "EvaluateOptions", {"keep_samples"});
   expect_all(JobKind::kEvaluate, "gates.h", "Gates", {});
   expect_all(JobKind::kExport, "engines.h", "ExportOptions", {});

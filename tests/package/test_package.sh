@@ -72,10 +72,20 @@ status=0
 grep -q "input_missing: .*/no/such/model" "$scratch/c.err"
 
 echo "==> Python"
-LD_LIBRARY_PATH=$libraries "$python" "$here/../../examples/quantize.py" "$demo/model" \
-  "$demo/calib.jsonl" "$scratch/python.h5" "$tensor" | tee "$scratch/python.out"
+export LD_LIBRARY_PATH=$libraries
+"$python" "$here/../../examples/quantize.py" model="$demo/model" output="$scratch/python.h5" \
+  qformat=int4_awq calibration="$demo/calib.jsonl" calibration_size=8 calibration_seqlen=128
 cmp "$scratch/cpp.h5" "$scratch/python.h5"
-grep -qxF "$(cat "$scratch/c.out")" "$scratch/python.out"
+"$python" "$here/../../examples/read_tensor.py" "$scratch/python.h5" "$tensor" |
+  tee "$scratch/python.out"
+cmp "$scratch/c.out" "$scratch/python.out"
+if "$python" "$here/../../examples/quantize.py" model=/no/such/model output="$scratch/d.h5" \
+  2>"$scratch/python.err"; then
+  echo "a model that is not there is no error"
+  exit 1
+fi
+grep -q "/no/such/model" "$scratch/python.err"
+unset LD_LIBRARY_PATH
 
 echo "==> Only public names are exported"
 # What is visible in namespace pare, and every function of C, has to be in a public header. Beside
