@@ -11,21 +11,17 @@
 # binary folder; what one step made is found by its target or its path.
 
 # pare_quantize(TARGET name MODEL folder OUTPUT file-or-folder
-#               [QFORMAT name] [CALIB file] [RECIPE file] [ARGS option …] [DEPENDS file-or-target …]
-#               [EXCLUDE_FROM_ALL])
+#               [QFORMAT name] [CALIB file] [RECIPE file] [EXPORT form …] [ARGS option …]
+#               [DEPENDS file-or-target …] [EXCLUDE_FROM_ALL])
 function(pare_quantize)
   cmake_parse_arguments(PARSE_ARGV 0 ARG "EXCLUDE_FROM_ALL"
-                        "TARGET;MODEL;OUTPUT;QFORMAT;CALIB;RECIPE" "ARGS;DEPENDS")
+                        "TARGET;MODEL;OUTPUT;QFORMAT;CALIB;RECIPE" "EXPORT;ARGS;DEPENDS")
   _pare_check(pare_quantize "TARGET;MODEL;OUTPUT")
   cmake_path(ABSOLUTE_PATH ARG_OUTPUT BASE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR} NORMALIZE
              OUTPUT_VARIABLE output)
   cmake_path(GET output PARENT_PATH folder)
   cmake_path(GET output FILENAME name)
-  # A folder of shards is finished when its index is there.
-  set(made ${output})
-  if(NOT name MATCHES "\\.h5$")
-    set(made ${output}/${name}.h5.index.json)
-  endif()
+  _pare_outputs(${output} "${ARG_EXPORT}" models made)
 
   set(depends)
   set(options)
@@ -40,6 +36,10 @@ function(pare_quantize)
   if(ARG_QFORMAT)
     list(APPEND options --qformat ${ARG_QFORMAT})
   endif()
+  if(ARG_EXPORT)
+    list(JOIN ARG_EXPORT "," forms)
+    list(APPEND options --export ${forms})
+  endif()
   list(APPEND options ${ARG_ARGS})
   _pare_options_file(${ARG_TARGET} ${model} ${output} ${options})
 
@@ -53,8 +53,11 @@ function(pare_quantize)
     COMMENT "Quantizing ${ARG_MODEL} to ${name}"
     USES_TERMINAL VERBATIM)
   _pare_target(${ARG_TARGET} ${made})
-  set_target_properties(${ARG_TARGET} PROPERTIES PARE_OUTPUT ${output} PARE_MADE ${made})
-  set_property(GLOBAL PROPERTY "PARE_MAKER ${output}" ${ARG_TARGET})
+  list(GET models 0 first)
+  set_target_properties(${ARG_TARGET} PROPERTIES PARE_OUTPUT ${first} PARE_MADE "${made}")
+  foreach(path ${models})
+    set_property(GLOBAL PROPERTY "PARE_MAKER ${path}" ${ARG_TARGET})
+  endforeach()
 endfunction()
 
 # pare_accuracy_gate(TARGET name BASELINE model CANDIDATE checkpoint-or-target …
@@ -151,6 +154,36 @@ macro(_pare_target name file)
   endif()
 endmacro()
 
+# What `quantize -o OUTPUT --export FORM,…` makes: `models`, and in `made` the file of each that is
+# there once it is finished.
+function(_pare_outputs output forms models made)
+  cmake_path(GET output FILENAME name)
+  set(folders)
+  foreach(form ${forms})
+    if(name MATCHES "\\.h5$")
+      string(REGEX REPLACE "\\.h5$" "-${form}" folder ${output})
+    else()
+      set(folder ${output}/${form})
+    endif()
+    list(APPEND folders ${folder})
+  endforeach()
+  list(LENGTH folders count)
+  set(checkpoint)
+  set(files)
+  if(name MATCHES "\\.h5$")
+    set(checkpoint ${output})
+    set(files ${output})
+  elseif(count EQUAL 0)
+    set(checkpoint ${output})
+    set(files ${output}/${name}.h5.index.json)
+  elseif(count EQUAL 1)
+    set(folders ${output})
+  endif()
+  list(TRANSFORM folders APPEND /pare_export.json OUTPUT_VARIABLE manifests)
+  set(${models} ${checkpoint} ${folders} PARENT_SCOPE)
+  set(${made} ${files} ${manifests} PARENT_SCOPE)
+endfunction()
+
 # Sets `result` to the path of a model or file, and adds the files that it consists of to the
 # caller's `depends`, the target that makes it to `makers`.
 function(_pare_input input result)
@@ -163,7 +196,9 @@ function(_pare_input input result)
     get_property(maker GLOBAL PROPERTY "PARE_MAKER ${path}")
   endif()
   if(maker)
-    get_target_property(path ${maker} PARE_OUTPUT)
+    if(TARGET ${input})
+      get_target_property(path ${maker} PARE_OUTPUT)
+    endif()
     get_target_property(files ${maker} PARE_MADE)
     if(NOT path)
       message(FATAL_ERROR "${input}: is a target, but not one of pare_quantize()")

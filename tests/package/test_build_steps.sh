@@ -119,6 +119,39 @@ expect both "another recipe"
 grep -q '"int4_wo"' "$project/gate/eval.json" || fail "the new recipe was not followed"
 expect none "nothing changed"
 
+echo "==> Folders for engines"
+mkdir -p "$scratch/engines"
+cat >"$scratch/engines/CMakeLists.txt" <<'END'
+cmake_minimum_required(VERSION 3.25)
+project(engines LANGUAGES CXX)
+find_package(pare REQUIRED)
+set(steps MODEL ../demo/model QFORMAT int4_wo)
+pare_quantize(TARGET one ${steps} OUTPUT one EXPORT compressed-tensors)
+pare_quantize(TARGET beside ${steps} OUTPUT beside.h5 EXPORT gguf awq)
+pare_quantize(TARGET several ${steps} OUTPUT several EXPORT gguf gptq)
+pare_accuracy_gate(TARGET good BASELINE ../demo/model
+                   CANDIDATE one beside ${PROJECT_BINARY_DIR}/beside-gguf
+                             ${PROJECT_BINARY_DIR}/several/gptq
+                   TEXT ../demo/eval.txt MAX_KL 0.5 ARGS --ctx 64 --limit 8)
+END
+project=$scratch/engines/build
+cmake -S "$scratch/engines" -B "$project" -G "$generator" -DCMAKE_PREFIX_PATH="$scratch/prefix" \
+  -DCMAKE_CXX_COMPILER="$cxx" >"$log" 2>&1 || fail "configuring failed"
+state() { stat -c '%i %y' "$project"/{one,beside-gguf,beside-awq,several/gguf,several/gptq}/pare_export.json \
+  "$project/beside.h5" "$project/good.passed"; }
+expect both "first build"
+expect none "second build"
+sleep 1
+touch "$scratch/demo/eval.txt"
+expect measure "touched text of the gate"
+sleep 1
+touch "$scratch/demo/model/config.json"
+expect both "touched model"
+expect none "nothing changed"
+rm -r "$project/several/gguf"
+expect both "a folder that is gone"
+expect none "nothing changed"
+
 echo "==> Mistakes are found when configuring"
 mistake() { # WORDS ARGUMENTS-OF-THE-FUNCTION
   mkdir -p "$scratch/mistake"
