@@ -10,6 +10,8 @@
 # programs changed, and not otherwise. Inputs are relative to the source folder, outputs to the
 # binary folder; what one step made is found by its target or its path.
 
+set(_PARE_EXPORT_RECORD ${CMAKE_CURRENT_LIST_DIR}/PareExportRecord.cmake)
+
 # pare_quantize(TARGET name MODEL folder OUTPUT file-or-folder
 #               [QFORMAT name] [CALIB file] [RECIPE file] [EXPORT form …] [ARGS option …]
 #               [DEPENDS file-or-target …] [EXCLUDE_FROM_ALL])
@@ -17,11 +19,43 @@ function(pare_quantize)
   cmake_parse_arguments(PARSE_ARGV 0 ARG "EXCLUDE_FROM_ALL"
                         "TARGET;MODEL;OUTPUT;QFORMAT;CALIB;RECIPE" "EXPORT;ARGS;DEPENDS")
   _pare_check(pare_quantize "TARGET;MODEL;OUTPUT")
+  string(REPLACE "," ";" ARG_EXPORT "${ARG_EXPORT}")
+  set(forms ${ARG_EXPORT})
+  list(REMOVE_DUPLICATES forms)
+  if(NOT "${forms}" STREQUAL "${ARG_EXPORT}")
+    message(FATAL_ERROR "pare_quantize(${ARG_TARGET}): EXPORT names a form twice")
+  endif()
+  # What the step makes has to be known here.
+  foreach(option --export --tp_size --tp-size --pp_size --pp-size)
+    if("${option}" IN_LIST ARG_ARGS AND (NOT ARG_EXPORT OR option STREQUAL "--export"))
+      message(FATAL_ERROR "pare_quantize(${ARG_TARGET}): ARGS has ${option}; name the form with "
+                          "EXPORT")
+    endif()
+  endforeach()
+  if("${ARG_QFORMAT}" MATCHES "," OR "${ARG_OUTPUT}" MATCHES "{qformat}")
+    message(FATAL_ERROR "pare_quantize(${ARG_TARGET}): one format a step; call it once for each")
+  endif()
   cmake_path(ABSOLUTE_PATH ARG_OUTPUT BASE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR} NORMALIZE
              OUTPUT_VARIABLE output)
   cmake_path(GET output PARENT_PATH folder)
   cmake_path(GET output FILENAME name)
   _pare_outputs(${output} "${ARG_EXPORT}" models made)
+  # With folders a stamp stands for all of them. What they were is kept apart, as generators remove
+  # stamps: those that the step does not make any more are removed.
+  set(stamp)
+  set(byproducts)
+  set(forget)
+  set(remember)
+  if(ARG_EXPORT)
+    set(stamp ${CMAKE_CURRENT_BINARY_DIR}/${ARG_TARGET}.made)
+    set(byproducts BYPRODUCTS ${made})
+    list(JOIN models "|" listed)
+    set(record ${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/${ARG_TARGET}.pare-models)
+    set(script ${CMAKE_COMMAND} -DRECORD=${record} -DSTAMP=${stamp} -DMODELS=${listed})
+    set(forget COMMAND ${script} -DSTEP=forget -P ${_PARE_EXPORT_RECORD})
+    set(remember COMMAND ${script} -DSTEP=remember -P ${_PARE_EXPORT_RECORD})
+    set(made ${stamp})
+  endif()
 
   set(depends)
   set(options)
@@ -45,9 +79,12 @@ function(pare_quantize)
 
   add_custom_command(
     OUTPUT ${made}
+    ${byproducts}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
+    ${forget}
     # Earlier output is replaced once the new one is complete.
     COMMAND pare::quantize ${model} -o ${output} --force ${options}
+    ${remember}
     DEPENDS ${depends} ${ARG_DEPENDS} $<TARGET_FILE:pare::quantize> $<TARGET_FILE:pare::pare>
     WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}
     COMMENT "Quantizing ${ARG_MODEL} to ${name}"

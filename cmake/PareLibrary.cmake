@@ -35,6 +35,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/pareConfigVersion.cmake
                                  COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/pareConfig.cmake ${PROJECT_BINARY_DIR}/pareConfigVersion.cmake
               ${PROJECT_SOURCE_DIR}/cmake/PareFunctions.cmake
+              ${PROJECT_SOURCE_DIR}/cmake/PareExportRecord.cmake
         DESTINATION ${package_dir} COMPONENT development)
 file(RELATIVE_PATH pare_prefix_from_pc ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig
      ${CMAKE_INSTALL_PREFIX})

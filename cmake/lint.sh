@@ -24,7 +24,8 @@ echo "==> clang-tidy on ${#compiled[@]} files"
 # counts and suppresses is noise.
 tidy() { # MORE_CHECKS, files on stdin
   xargs -r -P "${JOBS:-2}" -n 4 clang-tidy -p "$build/lint" --quiet --checks="$1" \
-    --extra-arg=-Wno-unknown-warning-option --warnings-as-errors='*' 2>/dev/null
+    --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wreserved-identifier \
+    --warnings-as-errors='*' 2>/dev/null
 }
 raw='^(core|formats)/'
 printf '%s\n' "${compiled[@]}" | grep -E "$raw" | tidy ''

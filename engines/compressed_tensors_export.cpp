@@ -152,10 +152,14 @@ EngineExport export_compressed_tensors(const LinearSurvey& survey, const EngineO
     if (name.ends_with(".kv_cache_dtype")) return {};  // kv_cache_scheme says it.
     return {copy_piece(source, name)};
   };
-  Json json = Json::parse(source->config_json());
-  json["quantization_config"] = compressed_tensors_json(config_of(survey));
   EngineExport made;
   made.files = source->text_files();
+  Json json = Json::parse(source->config_json());
+  if (is_quantized(survey)) {
+    json["quantization_config"] = compressed_tensors_json(config_of(survey));
+  } else {
+    made.warnings.emplace_back(kNothingQuantized);
+  }
   made.files["config.json"] = json.dump(2) + "\n";
   set_shards(made, folder_pieces(survey, linear, cache), options);
   return made;

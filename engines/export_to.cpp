@@ -144,6 +144,21 @@ void check(const std::string& place, const std::string& output, ExportReport& re
   }
 }
 
+// Whether a folder is of the kinds that are read as BF16 (formats/quantized_source.h).
+bool is_decoded(const std::string& path) {
+  if (input_kind(path) != PathKind::kFolder || !input_file_exists(path + "/config.json")) {
+    return false;
+  }
+  constexpr size_t kMostBytes = size_t{64} << 20;
+  const auto json =
+      nlohmann::json::parse(read_text_file(path + "/config.json", kMostBytes), nullptr, false);
+  const auto at = [](const nlohmann::json& object, const char* key) {
+    return object.is_object() ? object.value(key, nlohmann::json()) : nlohmann::json();
+  };
+  const nlohmann::json method = at(at(json, "quantization_config"), "quant_method");
+  return method == "fp8" || method == "mxfp4";
+}
+
 // Engines take an adapter as a folder of its own.
 void refuse_adapter(const WeightSource& source, const std::string& name) {
   if (!name.ends_with(kLoraASuffix)) return;
@@ -206,9 +221,9 @@ ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks)
   const Form& form = find_form(options.format);
   const EngineOptions engine = engine_options(options, form);
   ProgressMeter meter(callbacks, 0);
-  check_output_place(options.output, /*folder=*/true, options.force);
   ThreadPool pool(static_cast<size_t>(options.threads));
   const ModelFiles model = open_model_files(options.checkpoint);
+  check_output_place(options.output, /*folder=*/true, options.force);
   ExportReport report;
   report.format = form.name;
   report.output = options.output;
@@ -222,7 +237,12 @@ ExportReport export_to(const ExportOptions& options, const Callbacks& callbacks)
   EngineExport made = form.make(survey, engine);
   report.source_sha256 = model.source->sha256();
   report.warnings = made.warnings;
-  for (const std::string& warning : made.warnings) meter.warn(warning);
+  if (is_decoded(options.checkpoint)) {
+    report.warnings.push_back(options.checkpoint +
+                              ": its weights are stored as FP8 in blocks or as MXFP4, and go over "
+                              "decoded to BF16");
+  }
+  for (const std::string& warning : report.warnings) meter.warn(warning);
 
   OutputFolder folder(options.output, options.force);
   const std::string& place = folder.temporary_path();

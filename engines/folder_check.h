@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -20,22 +21,36 @@ struct FolderContents {
   std::shared_ptr<const WeightSource> stored;  ///< All tensors as the files have them.
   ModelFiles model;                            ///< What pare makes of them.
   std::vector<SurveyedLinear> quantized;       ///< Linears that could be read.
-  std::set<std::string> unreadable;            ///< Modules that could not, which was said.
+  std::set<std::string> unreadable;            ///< Linears that could not, which was said.
+  /// Linears and the head that the files name otherwise than the graph: "model.layers.0…" is
+  /// "language_model.model.layers.0…" in a larger model.
+  std::map<std::string, std::string> other_names;
+
+  /// The name of a linear in the files and in the configuration.
+  const std::string& stored_name(const std::string& module) const {
+    const auto other = other_names.find(module);
+    return other == other_names.end() ? module : other->second;
+  }
 };
 
-/// Names each tensor that a quantized linear lacks beside those that it has, and linears with
-/// tensors of a quantized one that the configuration does not quantize.
+/// Names each tensor that a quantized linear lacks beside those that it has, linears with tensors
+/// of a quantized one that the configuration does not quantize, and of FP8 in blocks and MXFP4,
+/// which are decoded when they are read, scales that are none.
 void check_parts(const WeightSource& stored, const nlohmann::ordered_json& quantization,
                  EngineFindings& findings);
 
 /// For each linear and the head whether the configuration and the tensors agree that it is
-/// quantized. `mark` is the end of the name that quantized ones have, ".weight_scale".
+/// quantized. `mark` is the end of the name that quantized ones have, ".weight_scale". Engines run
+/// a quantized head where the form says so itself.
 void check_modules(const FolderContents& folder, const std::string& mark,
                    const std::function<bool(const std::string& module)>& is_to_be_quantized,
-                   EngineFindings& findings);
+                   EngineFindings& findings, bool runs_head = false);
 
-/// Linears that engines run as one (q, k, v; gate, up) have one scheme, or none is quantized; those
-/// in `unreadable` are left out.
+/// Whether engines run the linear as one with others beside it, by its name.
+bool is_fused_shard(const std::string& module);
+
+/// Linears that engines run as one (q, k, v; gate, up; all experts of a layer) have one scheme, or
+/// none is quantized; those in `unreadable` are left out.
 void check_fused(const ModelGraph& graph, const std::vector<SurveyedLinear>& linears,
                  const std::set<std::string>& unreadable, EngineFindings& findings);
 
@@ -46,6 +61,9 @@ void refuse_unlike_shards(const LinearSurvey& survey);
 /// those behind attention or an activation, groups of scales, words of packed codes.
 void check_split(const FolderContents& folder, const EngineCheckOptions& options,
                  EngineFindings& findings);
+
+/// Limits of the kernels for FP8 in blocks.
+void check_block_kernels(const FolderContents& folder, EngineFindings& findings);
 
 /// Limits of the fast kernels for INT4 and INT8 weights, which are no refusals.
 void check_weight_only_kernels(const FolderContents& folder, const EngineCheckOptions& options,

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <set>
@@ -68,7 +69,10 @@ Parts parts_of(const CompressedTensorsGroup& group) {
 
 Parts parts_of(const LinearScheme& modelopt) {
   Parts parts = {"weight", "weight_scale"};
-  if (modelopt.weight == WeightFormat::kNvfp4) parts.emplace_back("weight_scale_2");
+  const bool two_levels = modelopt.weight == WeightFormat::kNvfp4 ||
+                          (modelopt.weight == WeightFormat::kInt4 &&
+                           modelopt.activation == ActivationFormat::kFp8Static);
+  if (two_levels) parts.emplace_back("weight_scale_2");
   if (has_input_scale(modelopt.activation)) parts.emplace_back("input_scale");
   return parts;
 }
@@ -104,13 +108,82 @@ void check_grouped_parts(const WeightSource& stored, const Json& quantization,
   }
 }
 
+// Scales of a tensor that is decoded with the weights: nobody else looks at them.
+void check_scales(const WeightSource& stored, const std::string& name, EngineFindings& findings) {
+  const TensorView view = stored.dense(name);
+  // The exponents of MXFP4 are bytes, of which one is no number.
+  constexpr std::byte kNoExponent{255};
+  bool good = true;
+  if (view.dtype == DType::kU8) {
+    good = std::find(view.bytes.begin(), view.bytes.end(), kNoExponent) == view.bytes.end();
+  } else {
+    const std::vector<float> values = to_f32(view, name);
+    good = std::all_of(values.begin(), values.end(),
+                       [](float value) { return std::isfinite(value) && value > 0; });
+  }
+  stored.release({name});
+  if (!good)
+    findings.refuse(name, "holds what is no scale: zero, negative, or not a finite number");
+}
+
+void check_fp8_blocks(const WeightSource& stored, const Json& quantization,
+                      EngineFindings& findings) {
+  const ConfigFields fields(stored.path() + "/config.json: quantization_config");
+  const auto left_alone = fields.texts(quantization, "modules_to_not_convert");
+  for (const std::string& module : modules_with(stored, {"weight"})) {
+    if (stored.dtype(module + ".weight") != DType::kF8E4m3) continue;
+    ++findings.quantized_linears;
+    const std::string scale = module + ".weight_scale_inv";
+    if (!stored.contains(scale)) {
+      findings.refuse(module, "is quantized, but has no \"weight_scale_inv\"");
+    } else {
+      check_scales(stored, scale, findings);
+    }
+    const bool is_left_alone =
+        std::any_of(left_alone.begin(), left_alone.end(), [&](const std::string& text) {
+          return module == text || module.starts_with(text + ".") ||
+                 module.find("." + text + ".") != std::string::npos || module.ends_with("." + text);
+        });
+    if (is_left_alone) {
+      findings.refuse(module, "has quantized tensors, but quantization_config leaves it alone");
+    }
+  }
+}
+
+void check_mxfp4(const WeightSource& stored, EngineFindings& findings) {
+  constexpr std::string_view kBlocks = "_blocks";
+  for (const std::string& name : stored.names()) {
+    if (!name.ends_with(kBlocks)) continue;
+    ++findings.quantized_linears;
+    const std::string experts = name.substr(0, name.size() - kBlocks.size());
+    if (stored.contains(experts + "_scales")) {
+      check_scales(stored, experts + "_scales", findings);
+    } else {
+      findings.refuse(experts, "has \"_blocks\", but no \"_scales\"");
+    }
+  }
+}
+
+// Without a configuration engines take codes for weights.
+void check_unquantized(const WeightSource& stored, EngineFindings& findings) {
+  for (const std::string& module : modules_with_codes(stored)) {
+    findings.refuse(module, "has quantized tensors, and config.json has no quantization_config");
+  }
+}
+
 }  // namespace
 
 void check_parts(const WeightSource& stored, const Json& quantization, EngineFindings& findings) {
   const Json method =
       quantization.is_object() ? quantization.value("quant_method", Json()) : Json();
   try {
-    if (method == "compressed-tensors") {
+    if (quantization.is_null()) {
+      check_unquantized(stored, findings);
+    } else if (method == "fp8") {
+      check_fp8_blocks(stored, quantization, findings);
+    } else if (method == "mxfp4") {
+      check_mxfp4(stored, findings);
+    } else if (method == "compressed-tensors") {
       check_compressed_tensors_parts(stored, quantization, findings);
     } else if (method == "modelopt" || method == "modelopt_fp4") {
       check_modelopt_parts(stored, quantization, findings);

@@ -12,6 +12,10 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kMark = ".qweight";
 
+bool is_head(const std::string& module) {
+  return module == "lm_head" || module.ends_with(".lm_head");
+}
+
 void check_multiples(const FolderContents& folder, int64_t in_multiple, const char* form,
                      EngineFindings& findings) {
   constexpr int64_t kOutMultiple = 32;
@@ -49,7 +53,7 @@ void check_bits(const FolderContents& folder, EngineFindings& findings) {
                   [](const auto& item) { return !item.key().starts_with("-:"); });
   if (has_others) return;  // Modules with bits of their own.
   for (const SurveyedLinear& linear : folder.quantized) {
-    const int64_t rows = folder.stored->shape(linear.module + kMark)[0];
+    const int64_t rows = folder.stored->shape(folder.stored_name(linear.module) + kMark)[0];
     if (bits == rows * kWordBits / linear.shape[1]) continue;
     findings.refuse(linear.module, "has codes of " +
                                        std::to_string(rows * kWordBits / linear.shape[1]) +
@@ -66,7 +70,7 @@ void check_awq(const FolderContents& folder, EngineFindings& findings) {
   check_modules(
       folder, kMark,
       [&](const std::string& module) {
-        if (module == "lm_head") return false;
+        if (is_head(module)) return false;
         return std::none_of(left_alone.begin(), left_alone.end(), [&](const std::string& text) {
           return module.find(text) != std::string::npos;
         });
@@ -78,10 +82,11 @@ void check_awq(const FolderContents& folder, EngineFindings& findings) {
 
 void check_gptq(const FolderContents& folder, EngineFindings& findings) {
   const Json dynamic = folder.quantization.value("dynamic", Json());
+  const bool with_head = folder.quantization.value("lm_head", Json(false)) == true;
   check_modules(
       folder, kMark,
       [&](const std::string& module) {
-        if (module == "lm_head") return false;
+        if (is_head(module)) return with_head;
         if (!dynamic.is_object()) return true;
         for (const auto& [key, value] : dynamic.items()) {
           const bool excludes = key.starts_with("-:");
@@ -90,7 +95,7 @@ void check_gptq(const FolderContents& folder, EngineFindings& findings) {
         }
         return true;
       },
-      findings);
+      findings, with_head);
   constexpr int64_t kInMultiple = 32;
   check_multiples(folder, kInMultiple, "GPTQ", findings);
   check_bits(folder, findings);

@@ -1,11 +1,14 @@
 #include <algorithm>
 #include <array>
+#include <set>
+#include <string_view>
 
 #include "engines/engine_export.h"
 #include "engines/folder_check.h"
 #include "formats/hf_folder.h"
 #include "formats/input_paths.h"
 #include "formats/quantized_source.h"
+#include "formats/resolve_names.h"
 #include "formats/safetensors.h"
 #include "pare/error.h"
 
@@ -70,10 +73,38 @@ void read_linears(FolderContents& folder, EngineFindings& findings) {
       folder.quantized.push_back(
           surveyed_linear(module, source.file_of(name), source.compressed(name)));
     } catch (const Error& error) {
-      findings.refuse(module, error.what());
+      findings.refuse(folder.stored_name(module), error.what());
       folder.unreadable.insert(module);
     }
     source.release({name});
+  }
+}
+
+// Whether a reader's message is about a tensor of the module; it may have the module without the
+// name of a larger model in front.
+bool is_about(const std::string& message, const std::string& module) {
+  const size_t begin = message.find('"');
+  if (begin == std::string::npos) return false;
+  const std::string tensor = message.substr(begin + 1, message.find('"', begin + 1) - begin - 1);
+  const std::string named = tensor.substr(0, tensor.rfind('.'));
+  return named == module || named.ends_with("." + module) || module.ends_with("." + named);
+}
+
+// Which names of the graph the files have otherwise, and which linears were found to lack parts.
+void find_names(FolderContents& folder, const EngineFindings& findings) {
+  std::vector<std::string> modules = linear_modules(folder.model.graph);
+  const std::string& head = folder.model.graph.head.matrix;
+  modules.push_back(head.substr(0, head.rfind('.')));
+  std::set<std::string> stored;
+  for (const std::string& name : folder.stored->names()) {
+    stored.insert(name.substr(0, name.rfind('.')));
+  }
+  const std::vector<std::string> available(stored.begin(), stored.end());
+  folder.other_names = match_names(modules, available, folder.path);
+  std::set<std::string> lacking;
+  for (const CheckFinding& finding : findings.refusals) lacking.insert(finding.subject);
+  for (const std::string& module : modules) {
+    if (lacking.contains(folder.stored_name(module))) folder.unreadable.insert(module);
   }
 }
 
@@ -98,21 +129,53 @@ void check_form(const FolderContents& folder, const EngineCheckOptions& options,
   }
 }
 
+// Engines stop at names that they do not know, or pass them over.
+void check_strangers(const FolderContents& folder, EngineFindings& findings) {
+  if (folder.model.unused.empty()) return;
+  const size_t count = folder.model.unused.size();
+  findings.remark("tensors", std::to_string(count) + (count == 1 ? " is" : " are") +
+                                 " none of the model's, the first is \"" +
+                                 folder.model.unused.front() + "\"; some engines refuse that");
+}
+
+// Why a folder is not judged: engines may load what pare cannot read. Empty where it is.
+std::string unread_reason(const FolderContents& folder) {
+  constexpr std::array<std::string_view, 8> kRead = {
+      "dense", "compressed-tensors", "awq", "gptq", "modelopt", "modelopt_fp4", "fp8", "mxfp4"};
+  const Json& quantization = folder.quantization;
+  const std::string form = form_of(quantization);
+  if (form == "unknown") return "";
+  const bool known = std::find(kRead.begin(), kRead.end(), form) != kRead.end();
+  if (known && (form != "fp8" || quantization.contains("weight_block_size"))) return "";
+  return folder.path + ": not checked: quant_method \"" + form + "\"" +
+         (known ? " without weight_block_size" : "") +
+         " is not read; checked are compressed-tensors, modelopt, awq, gptq, fp8 in blocks, mxfp4, "
+         "and folders that are not quantized";
+}
+
 }  // namespace
 
 std::string check_hf_folder(const std::string& path, const EngineCheckOptions& options,
                             EngineFindings& findings) {
   FolderContents folder;
   folder.path = path;
+  std::string unread;
   try {
     folder.stored = open_stored_folder(path);
     folder.quantization = quantization_of(*folder.stored);
+    unread = unread_reason(folder);
+    if (!unread.empty()) throw Error(ErrorCode::kInputMalformed, unread);
     check_parts(*folder.stored, folder.quantization, findings);
-    for (const CheckFinding& finding : findings.refusals) folder.unreadable.insert(finding.subject);
     folder.model = bind_model(open_hf_folder(path));
+    find_names(folder, findings);
   } catch (const Error& error) {
-    // What lacks a part is often no linear for a reader: then that is the reason.
-    if (findings.refusals.empty()) findings.refuse(path, error.what());
+    if (!unread.empty()) throw;
+    // What lacks a part is often no linear for a reader, which is said already.
+    const std::string what = error.what();
+    const bool is_said =
+        std::any_of(findings.refusals.begin(), findings.refusals.end(),
+                    [&](const CheckFinding& finding) { return is_about(what, finding.subject); });
+    if (!is_said) findings.refuse(path, what);
     return form_of(folder.quantization);
   }
   const Json config = Json::parse(folder.stored->config_json());
@@ -122,6 +185,8 @@ std::string check_hf_folder(const std::string& path, const EngineCheckOptions& o
   read_linears(folder, findings);
   check_fused(folder.model.graph, folder.quantized, folder.unreadable, findings);
   check_split(folder, options, findings);
+  check_block_kernels(folder, findings);
+  check_strangers(folder, findings);
   try {
     check_form(folder, options, findings);
   } catch (const Error& error) {

@@ -34,6 +34,15 @@ struct LinearSurvey {
   bool has_zero = false;
 };
 
+/// Whether engines have to be told anything: linears, or scales of a cache.
+inline bool is_quantized(const LinearSurvey& survey) {
+  return !survey.quantized.empty() || survey.cache.format != CacheFormat::kNone;
+}
+
+/// Warning of forms that say so in their configuration, where nothing is.
+inline constexpr const char* kNothingQuantized =
+    "no linear is quantized: the folder is one that is not quantized";
+
 /// What a weight says of its linear.
 SurveyedLinear surveyed_linear(const std::string& module, const std::string& file,
                                const CompressedWeight& weight);

@@ -40,7 +40,8 @@ void check_other_file(const FolderContents& folder, const ModeloptConfig& config
   constexpr size_t kMostBytes = size_t{64} << 20;
   const std::string path = folder.path + "/hf_quant_config.json";
   if (!input_file_exists(path)) {
-    findings.refuse("hf_quant_config.json", "is not there, which TensorRT-LLM reads");
+    findings.remark("hf_quant_config.json",
+                    "is not there: TensorRT-LLM reads it, vLLM and SGLang do not need it");
     return;
   }
   const std::string text = read_text_file(path, kMostBytes);
@@ -69,6 +70,9 @@ void check_modelopt(const FolderContents& folder, EngineFindings& findings) {
     return std::none_of(config.exclude_modules.begin(), config.exclude_modules.end(),
                         [&](const std::string& pattern) { return matches(pattern, module); });
   };
+  if (config.algo.quant_algo.empty() && config.kv_cache_algo.empty()) {
+    findings.refuse("config.json", "quantization_config has no quant_algo");
+  }
   if (!config.algo.quant_algo.empty()) {
     check_modules(folder, ".weight_scale", is_to_be_quantized, findings);
   }

@@ -170,12 +170,18 @@ EngineExport export_modelopt(const LinearSurvey& survey, const EngineOptions& op
     return cache_pieces(source, name);
   };
   const ModeloptConfig config = config_of(survey);
-  Json json = Json::parse(source->config_json());
-  json["quantization_config"] = modelopt_config_json(config);
   EngineExport made;
   made.files = source->text_files();
+  Json json = Json::parse(source->config_json());
+  if (is_quantized(survey)) {
+    json["quantization_config"] = modelopt_config_json(config);
+  } else {
+    made.warnings.emplace_back(kNothingQuantized);
+  }
   made.files["config.json"] = json.dump(2) + "\n";
-  made.files["hf_quant_config.json"] = modelopt_json(config).dump(4) + "\n";
+  if (is_quantized(survey)) {
+    made.files["hf_quant_config.json"] = modelopt_json(config).dump(4) + "\n";
+  }
   set_shards(made, folder_pieces(survey, linear, cache), options);
   if (joins_heads) {
     made.warnings.emplace_back(

@@ -33,30 +33,74 @@ const Op* linear_behind(const BlockGraph& block, int value) {
   return maker;
 }
 
-struct Split {
-  bool inputs = false;      ///< Cut along in_features, else along out_features.
-  bool transposed = false;  ///< Where it is stored densely.
-  int64_t kv_heads = 0;     ///< Of keys or values alone: ranks beyond that many repeat heads.
+// Whether another linear reads the value, through norms and slices at most: a latent vector, which
+// every rank has whole.
+bool feeds_linear(const BlockGraph& block, int value) {
+  const std::vector<size_t> readers = readers_of(block, value);
+  return std::any_of(readers.begin(), readers.end(), [&](size_t index) {
+    const Op& op = block.ops[index];
+    if (op.kind == OpKind::kLinear) return true;
+    return (op.kind == OpKind::kNorm || op.kind == OpKind::kSlice) &&
+           feeds_linear(block, op.output);
+  });
+}
+
+// Outputs that are cut by themselves.
+struct OutputPart {
+  int64_t size = 0;
+  int64_t kv_heads = 0;  ///< Of keys or values: ranks beyond that many repeat heads. 0: others
 };
 
-std::map<std::string, Split> splits_of(const ModelGraph& graph) {
-  std::map<std::string, Split> splits;
+// How ranks share a linear.
+struct Split {
+  Shape shape;              ///< [out, in]
+  bool inputs = false;      ///< Along in_features, else along out_features.
+  bool replicated = false;  ///< Not at all.
+  std::vector<OutputPart> parts;
+};
+
+using Splits = std::map<std::string, Split>;
+
+// Queries, keys and values have parts of their own, also where one linear makes all three.
+void add_attention(const BlockGraph& block, const Op& op, Splits& splits) {
+  const AttentionShape& shape = block.attentions[static_cast<size_t>(op.detail)].shape;
+  std::map<const Op*, std::vector<OutputPart>> parts;
+  for (size_t i = 0; i < 3 && i < op.inputs.size(); ++i) {
+    const Op* linear = linear_behind(block, op.inputs[i]);
+    if (linear == nullptr) continue;
+    const int64_t width = i == 2 ? shape.value_width() : shape.head_dim;
+    const int64_t kv_heads = i == 0 ? 0 : shape.kv_heads;
+    parts[linear].push_back({(i == 0 ? shape.heads : kv_heads) * width, kv_heads});
+  }
+  for (auto& [linear, found] : parts) {
+    const auto split = splits.find(block.full_name(*linear));
+    if (split == splits.end()) continue;
+    int64_t total = 0;
+    for (const OutputPart& part : found) total += part.size;
+    if (total == split->second.shape[0]) split->second.parts = std::move(found);
+  }
+}
+
+Splits splits_of(const ModelGraph& graph) {
+  Splits splits;
   for_each_block(graph, [&](const BlockGraph& block) {
     for (const Op& op : block.ops) {
-      if (op.kind == OpKind::kLinear && !op.linear.keep) {
-        splits[block.full_name(op)] = {follows_heads(block, op.inputs[0]), op.linear.transposed};
-      }
+      if (op.kind != OpKind::kLinear || op.linear.keep) continue;
+      const int64_t out = block.width(op.output);
+      splits[block.full_name(op)] = {{out, block.width(op.inputs[0])},
+                                     follows_heads(block, op.inputs[0]),
+                                     feeds_linear(block, op.output),
+                                     {{out, 0}}};
     }
     for (const Op& op : block.ops) {
-      if (op.kind != OpKind::kAttention) continue;
-      const Op* queries = linear_behind(block, op.inputs[0]);
-      for (size_t i = 1; i < 3 && i < op.inputs.size(); ++i) {
-        const Op* linear = linear_behind(block, op.inputs[i]);
-        if (linear == nullptr || linear == queries) continue;
-        const auto split = splits.find(block.full_name(*linear));
-        if (split == splits.end()) continue;
-        split->second.kv_heads = block.attentions[static_cast<size_t>(op.detail)].shape.kv_heads;
-      }
+      if (op.kind == OpKind::kAttention) add_attention(block, op, splits);
+      if (op.kind != OpKind::kGatedActivation) continue;
+      const Op* gate = linear_behind(block, op.inputs[0]);
+      if (gate == nullptr || gate != linear_behind(block, op.inputs[1])) continue;
+      const auto split = splits.find(block.full_name(*gate));
+      if (split == splits.end()) continue;
+      const int64_t half = split->second.shape[0] / 2;
+      split->second.parts = {{half, 0}, {half, 0}};
     }
   });
   return splits;
@@ -84,9 +128,9 @@ void check_heads(const ModelGraph& graph, int64_t ranks, EngineFindings& finding
 // Outputs that codes are packed in, where that is more than one.
 int64_t packed_outputs(const FolderContents& folder, const SurveyedLinear& linear) {
   constexpr int64_t kNibbles = 8;
-  if (folder.stored->contains(linear.module + ".qzeros")) return kNibbles;
+  if (folder.stored->contains(folder.stored_name(linear.module) + ".qzeros")) return kNibbles;
   const bool pairs = linear.scheme.weight == WeightFormat::kInt4 &&
-                     !folder.stored->contains(linear.module + ".weight_packed");
+                     !folder.stored->contains(folder.stored_name(linear.module) + ".weight_packed");
   return pairs ? 2 : 1;
 }
 
@@ -96,17 +140,25 @@ struct Units {
   int64_t outputs = 1;  ///< That share a word or a scale.
 };
 
-void check_linear(const std::string& module, const Shape& shape, const Split& split,
-                  const Units& units, int64_t ranks, EngineFindings& findings) {
-  const int64_t size = shape[split.inputs ? 1 : 0];
-  const int64_t unit = std::max<int64_t>(split.inputs ? units.inputs : units.outputs, 1);
-  const int64_t parts =
-      !split.inputs && split.kv_heads > 0 && split.kv_heads < ranks ? split.kv_heads : ranks;
-  if (size % parts == 0 && size / parts % unit == 0) return;
-  const char* what = split.inputs ? " inputs, which " : " outputs, which ";
-  const char* one = split.inputs ? " of one scale" : "";
-  findings.refuse(module, "has " + number(size) + what + number(parts) + " ranks cannot share" +
-                              (unit > 1 ? " in groups of " + number(unit) + one : ""));
+void check_inputs(const std::string& module, const Split& split, int64_t unit, int64_t ranks,
+                  EngineFindings& findings) {
+  const int64_t size = split.shape[1];
+  if (size % ranks == 0 && size / ranks % unit == 0) return;
+  findings.refuse(module, "has " + number(size) + " inputs, which " + number(ranks) +
+                              " ranks cannot share" +
+                              (unit > 1 ? " in groups of " + number(unit) + " of one scale" : ""));
+}
+
+void check_outputs(const std::string& module, const Split& split, int64_t unit, int64_t ranks,
+                   EngineFindings& findings) {
+  for (const OutputPart& part : split.parts) {
+    const int64_t shares = part.kv_heads > 0 ? std::min(part.kv_heads, ranks) : ranks;
+    if (part.size % shares == 0 && part.size / shares % unit == 0) continue;
+    findings.refuse(module, "has " + number(part.size) + " outputs, which " + number(shares) +
+                                " ranks cannot share" +
+                                (unit > 1 ? " in groups of " + number(unit) : ""));
+    return;
+  }
 }
 
 }  // namespace
@@ -119,22 +171,40 @@ void check_split(const FolderContents& folder, const EngineCheckOptions& options
   std::map<std::string, const SurveyedLinear*> quantized;
   for (const SurveyedLinear& linear : folder.quantized) quantized[linear.module] = &linear;
   for (const auto& [module, split] : splits_of(folder.model.graph)) {
-    const auto found = quantized.find(module);
-    if (found != quantized.end()) {
+    if (split.replicated) continue;
+    Units units;
+    if (const auto found = quantized.find(module); found != quantized.end()) {
       const SurveyedLinear& linear = *found->second;
-      const Units units = {linear.scheme.group_size,
-                           std::max(packed_outputs(folder, linear), linear.scheme.block_rows)};
-      check_linear(module, linear.shape, split, units, ranks, findings);
-      continue;
+      units = {std::max<int64_t>(linear.scheme.group_size, 1),
+               std::max(packed_outputs(folder, linear), linear.scheme.block_rows)};
     }
-    const std::string name = module + ".weight";
-    const WeightSource& source = *folder.model.source;
-    if (!source.contains(name) || source.is_compressed(name)) continue;
-    Shape shape = source.shape(name);
-    if (shape.size() != 2) continue;
-    if (split.transposed) std::swap(shape[0], shape[1]);
-    check_linear(module, shape, split, {}, ranks, findings);
+    if (split.inputs) {
+      check_inputs(module, split, units.inputs, ranks, findings);
+    } else {
+      check_outputs(module, split, units.outputs, ranks, findings);
+    }
   }
+}
+
+void check_block_kernels(const FolderContents& folder, EngineFindings& findings) {
+  const Splits splits = splits_of(folder.model.graph);
+  std::vector<std::string> modules;
+  for (const SurveyedLinear& linear : folder.quantized) {
+    const auto split = splits.find(linear.module);
+    if (linear.scheme.block_rows <= 1 || split == splits.end()) continue;
+    const std::vector<OutputPart>& parts = split->second.parts;
+    if (parts.size() == 1 && !is_fused_shard(linear.module)) continue;
+    const bool fits = std::all_of(parts.begin(), parts.end(), [&](const OutputPart& part) {
+      return part.size % linear.scheme.block_rows == 0;
+    });
+    if (!fits) modules.push_back(linear.module);
+  }
+  if (modules.empty()) return;
+  findings.remark("kernels", number(static_cast<int64_t>(modules.size())) +
+                                 " linears that engines run with others as one have outputs that "
+                                 "are no multiple of a block, which vLLM refuses; use fp8_pc_pt. "
+                                 "The first is \"" +
+                                 modules.front() + "\"");
 }
 
 void check_weight_only_kernels(const FolderContents& folder, const EngineCheckOptions& options,
@@ -143,7 +213,7 @@ void check_weight_only_kernels(const FolderContents& folder, const EngineCheckOp
   constexpr int64_t kOutputs = 64;
   constexpr int64_t kInputs = 128;
   constexpr std::array<int64_t, 4> kGroups = {kPerChannel, 32, 64, 128};
-  const std::map<std::string, Split> splits = splits_of(folder.model.graph);
+  const Splits splits = splits_of(folder.model.graph);
   size_t count = 0;
   std::string first;
   for (const SurveyedLinear& linear : folder.quantized) {

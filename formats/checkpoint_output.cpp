@@ -93,11 +93,19 @@ struct CheckpointOutput::State {
       : writer(path, header_of(texts, path), force) {}
 
   void check_new(const std::string& name) const {
+    if (finished) usage("tensor \"" + name + "\": the checkpoint is finished");
     if (names.contains(name)) usage("tensor \"" + name + "\" is written already");
+    const bool is_path = name.empty() || name == "." || name == ".." ||
+                         name.find_first_of(std::string_view("/\0", 2)) != std::string::npos;
+    if (is_path || !is_utf8(name)) {
+      usage("tensor \"" + name +
+            "\": a name is UTF-8 text without \"/\", and neither empty nor \".\" nor \"..\"");
+    }
   }
 
   CheckpointWriter writer;
   std::set<std::string> names;  // Written.
+  bool finished = false;
 };
 
 CheckpointOutput::CheckpointOutput(const std::string& path, const CheckpointTexts& texts,
@@ -133,7 +141,9 @@ void CheckpointOutput::copy(const Checkpoint& from, const std::string& name) {
 }
 
 WrittenCheckpoint CheckpointOutput::finish() {
+  if (state_->finished) usage("the checkpoint is finished already");
   const CheckpointFile file = state_->writer.finish();
+  state_->finished = true;
   return {file.path, file.sha256, file.bytes};
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <new>
 
 #include "pare/error.h"
 
@@ -110,14 +111,20 @@ void run_exports(const ExportJob& job, const Callbacks& callbacks,
     std::error_code error;  // The first export says what is wrong.
     std::filesystem::create_directory(job.output, error);
   }
+  // Hours of work, maybe: for quantize export.
+  const auto fail = [&](ErrorCode code, const std::string& what) {
+    throw Error(code, what + "; the checkpoint is kept in " + job.checkpoint);
+  };
   try {
     for (const ExportOptions& options : job.exports) {
       on_report(export_to(options, callbacks));
     }
   } catch (const Error& error) {
-    // Hours of work, maybe: for quantize export.
-    throw Error(error.code(),
-                std::string(error.what()) + "; the checkpoint is kept in " + job.checkpoint);
+    fail(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    fail(ErrorCode::kLimitExceeded, "out of memory");
+  } catch (const std::filesystem::filesystem_error& error) {
+    fail(ErrorCode::kWriteFailed, error.what());
   }
   if (!job.exports.empty() && !job.keeps_checkpoint) std::filesystem::remove(job.checkpoint);
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -139,12 +140,20 @@ int run_command(Command& command) {
     output.output = jobs.back().checkpoint;
   }
   std::vector<QuantizeReport> reports = run_job(command.options, outputs, callbacks);
+  // Every format is worth its exports, whatever becomes of another's.
+  std::optional<Error> failure;
   for (size_t i = 0; i < reports.size(); ++i) {
     forget_file(reports[i], jobs[i]);
     const std::string text =
         command.json ? to_json(reports[i]) + "\n" : quantize_summary(reports[i], command.options);
-    finish(jobs[i], command, (i == 0 || command.json ? "" : "\n") + text, callbacks, view);
+    try {
+      finish(jobs[i], command, (i == 0 || command.json ? "" : "\n") + text, callbacks, view);
+    } catch (const Error& error) {
+      failure = failure ? Error(failure->code(), std::string(failure->what()) + "; " + error.what())
+                        : error;
+    }
   }
+  if (failure) throw Error(*failure);
   return 0;
 }
 

@@ -170,7 +170,7 @@ std::string quantize_summary(const QuantizeReport& report, const QuantizeOptions
     }
     table.add({"Time", time});
     table.add({"Peak memory", format_bytes(report.peak_rss_bytes)});
-    table.add({"SHA-256", report.sha256});
+    if (!report.sha256.empty()) table.add({"SHA-256", report.sha256});
   }
   int64_t clipped = 0;
   int64_t weights = 0;

@@ -234,6 +234,8 @@ TEST_F(CCheckpoint, WritesWhatItReads) {
     }
   }
   ASSERT_EQ(pare_output_finish(output.get()), PARE_OK);
+  EXPECT_EQ(pare_output_finish(output.get()), PARE_USAGE);
+  EXPECT_EQ(pare_output_copy(output.get(), find(norm)), PARE_USAGE);
   const Checkpoint written(copy);
   EXPECT_EQ(written.dense(norm), changed);
   EXPECT_EQ(written.quantized(linear_), expected.quantized(linear_));
@@ -258,6 +260,9 @@ TEST_F(CCheckpoint, OutputsThatMakeNoSenseAreRefused) {
     EXPECT_EQ(pare_output_write(nullptr, "a", "float32", &shape, 1, values, 8), PARE_USAGE);
     EXPECT_EQ(write("a", "float32", 8), PARE_OK) << pare_last_error();
     EXPECT_EQ(write("a", "float32", 8), PARE_USAGE);  // twice
+    for (const char* name : {"", ".", "..", "a/b", "/", "\xff"}) {
+      EXPECT_EQ(write(name, "float32", 8), PARE_USAGE) << name;
+    }
     EXPECT_EQ(pare_output_copy(output.get(), nullptr), PARE_USAGE);
     EXPECT_EQ(pare_output_copy(nullptr, find(linear_)), PARE_USAGE);
   }

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <sstream>
 
@@ -210,6 +211,33 @@ TEST_F(Export, AsTheOutputOfAMixedJob) {
   EXPECT_THAT(done.out, ::testing::Not(HasSubstr("pare-job")));
   EXPECT_EQ(list_folder(dir_.path()),
             (std::vector<std::string>{"engine", "engine.recipe.json", "model"}));
+}
+
+// One format's export fails, which only its finished checkpoint shows: weights that are all
+// positive have a zero point of 0, which version 1 of GPTQ cannot say. The others have theirs.
+TEST_F(Export, AFailingExportTakesNoOtherAlong) {
+  for (const std::string& name : list_folder(model_)) {
+    if (!name.ends_with(".safetensors")) continue;
+    std::string bytes = read_file(model_ + "/" + name);
+    uint64_t length = 0;
+    std::memcpy(&length, bytes.data(), sizeof(length));
+    const auto header = nlohmann::json::parse(bytes.substr(8, length));
+    const auto tensor = header.find("model.layers.0.mlp.up_proj.weight");
+    if (tensor == header.end()) continue;
+    const auto& offsets = tensor->at("data_offsets");
+    for (size_t i = offsets[0]; i < offsets[1]; i += 2) bytes[8 + length + i + 1] &= 0x7f;
+    write_file(model_ + "/" + name, bytes);
+  }
+  Arguments several =
+      arguments({"--qformat", "int4_wo,int8_wo", "--asym", "-q", "--export", "gptq"});
+  std::replace(several.begin(), several.end(), out_, std::string(dir_ / "x-{qformat}"));
+  const Finished done = run_program(kQuantize, several);
+  EXPECT_EQ(done.status, 4) << done.err;
+  EXPECT_THAT(done.err, HasSubstr("x-int4_wo.pare-job.h5"));
+  EXPECT_THAT(done.out, HasSubstr("x-int4_wo"));
+  EXPECT_THAT(done.out, HasSubstr("x-int8_wo"));
+  EXPECT_EQ(list_folder(dir_.path()),
+            (std::vector<std::string>{"model", "x-int4_wo.pare-job.h5", "x-int8_wo"}));
 }
 
 TEST_F(Export, CheckNamesWhatIsRefused) {

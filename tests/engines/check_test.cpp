@@ -7,6 +7,7 @@
 #include "formats/safetensors.h"
 #include "formats/safetensors_writer.h"
 #include "tests/engines/engine_fixture.h"
+#include "tests/support/error_text.h"
 
 namespace pare::testing {
 namespace {
@@ -102,6 +103,7 @@ TEST_F(EngineCheck, NamesMissingParts) {
   check({"nvfp4"}, "compressed-tensors", {"weight_global_scale", "input_global_scale"});
   check({"fp8"}, "modelopt", {"weight", "weight_scale", "input_scale"});
   check({"nvfp4"}, "modelopt", {"weight_scale_2"});
+  check({"w4a8_awq"}, "modelopt", {"weight_scale_2", "input_scale"});
   check({"int4_awq"}, "awq", {"qweight", "qzeros", "scales"});
   check({"int4_awq"}, "gptq", {"qweight", "qzeros", "scales"});
 }
@@ -113,6 +115,125 @@ TEST_F(EngineCheck, ReadsWhatModelOptimizerOnceWroteBesideTheConfiguration) {
   EXPECT_TRUE(report().refusals.empty()) << to_json(report());
   change_tensors([](auto& tensors) { tensors.erase("model.layers.1.mlp.up_proj.weight_scale"); });
   expect_refusal(report(), "model.layers.1.mlp.up_proj", "weight_scale");
+}
+
+// What one finding is about hides no other.
+TEST_F(EngineCheck, NamesAllAtOnce) {
+  whole({"fp8"}, "compressed-tensors");
+  change_tensors([](auto& tensors) {
+    tensors.erase("model.layers.1.mlp.up_proj.input_scale");
+    tensors.erase("model.norm.weight");
+  });
+  expect_refusal(report(), "model.layers.1.mlp.up_proj", "input_scale");
+  expect_refusal(report(), path("out"), "model.norm.weight");
+}
+
+TEST_F(EngineCheck, RefusesCodesWithoutAConfiguration) {
+  for (const char* form : {"compressed-tensors", "modelopt"}) {
+    whole({"fp8"}, form);
+    change_config([](json& config) { config.erase("quantization_config"); });
+    std::filesystem::remove(path("out/hf_quant_config.json"));
+    const CheckReport found = report();
+    EXPECT_EQ(found.format, "dense");
+    expect_refusal(found, "model.layers.0.self_attn.q_proj", "no quantization_config");
+  }
+}
+
+// As the language part of a larger model names them; nothing but the names changes.
+TEST_F(EngineCheck, KnowsTensorsByOtherNames) {
+  for (const char* form : {"compressed-tensors", "awq", "gptq", "modelopt"}) {
+    SCOPED_TRACE(form);
+    whole({"int4_awq"}, form);
+    const size_t before = report(2).refusals.size();
+    const auto rename = [](const std::string& name) { return "language_model." + name; };
+    change_tensors([&](auto& tensors) {
+      std::map<std::string, StoredCopy> renamed;
+      for (auto& [name, copy] : tensors) renamed[rename(name)] = std::move(copy);
+      tensors = std::move(renamed);
+    });
+    change_config([&](json& config) {
+      for (json& name : config["quantization_config"]["ignore"]) name = rename(name);
+    });
+    if (std::filesystem::exists(path("out/hf_quant_config.json"))) {
+      change_config(
+          [&](json& config) {
+            for (json& name : config["quantization"]["exclude_modules"]) name = rename(name);
+          },
+          "hf_quant_config.json");
+    }
+    EXPECT_TRUE(report().refusals.empty()) << to_json(report());
+    EXPECT_EQ(report(2).refusals.size(), before) << to_json(report(2));
+    change_tensors([](auto& tensors) {
+      for (auto& [name, copy] : tensors) {
+        if (!name.ends_with("up_proj.scales") && !name.ends_with("up_proj.weight_scale")) continue;
+        tensors.erase(name);
+        return;
+      }
+    });
+    const CheckReport damaged = report();
+    ASSERT_EQ(damaged.refusals.size(), 1U) << to_json(damaged);
+    expect_refusal(damaged, "language_model.model.layers.0.mlp.up_proj", "scale");
+  }
+}
+
+// FP8 in blocks as DeepSeek stores it is decoded when it is read; its scales are looked at here.
+TEST_F(EngineCheck, LooksAtScalesOfFp8Blocks) {
+  const std::string linear = "model.layers.0.mlp.up_proj";
+  const auto write_blocks = [&] {
+    whole({"fp8_block"}, "compressed-tensors");
+    change_tensors([](auto& tensors) {
+      std::map<std::string, StoredCopy> renamed;
+      for (auto& [name, copy] : tensors) {
+        renamed[name.ends_with("weight_scale") ? name + "_inv" : name] = std::move(copy);
+      }
+      tensors = std::move(renamed);
+    });
+    change_config([](json& config) {
+      config["quantization_config"] = {{"quant_method", "fp8"},
+                                       {"fmt", "e4m3"},
+                                       {"weight_block_size", {128, 128}},
+                                       {"activation_scheme", "dynamic"}};
+    });
+  };
+  write_blocks();
+  EXPECT_TRUE(report().refusals.empty()) << to_json(report());
+  EXPECT_EQ(report().quantized_linears, 14);
+  for (const float bad : {0.0F, -1.0F, std::numeric_limits<float>::quiet_NaN()}) {
+    change_tensors([&](auto& tensors) {
+      std::memcpy(tensors.at(linear + ".weight_scale_inv").bytes.data(), &bad, sizeof(bad));
+    });
+    EXPECT_EQ(report().refusals.size(), 1U);
+    expect_refusal(report(), linear, "no scale");
+  }
+  write_blocks();
+  change_tensors([&](auto& tensors) { tensors.erase(linear + ".weight_scale_inv"); });
+  EXPECT_EQ(report().refusals.size(), 1U) << to_json(report());
+  expect_refusal(report(), linear, "weight_scale_inv");
+  write_blocks();
+  change_config(
+      [](json& config) { config["quantization_config"]["modules_to_not_convert"] = {"mlp"}; });
+  expect_refusal(report(), linear, "leaves it alone");
+}
+
+// Engines may load what pare cannot read: that is no refusal.
+TEST_F(EngineCheck, DoesNotJudgeWhatItCannotRead) {
+  whole({"fp8"}, "compressed-tensors");
+  for (const json& method : {json{{"quant_method", "bitsandbytes"}},
+                             json{{"quant_method", "fp8"}, {"activation_scheme", "static"}}}) {
+    change_config([&](json& config) { config["quantization_config"] = method; });
+    EXPECT_THAT(error_text([&] { report(); }), HasSubstr("not checked"));
+  }
+}
+
+TEST_F(EngineCheck, RemarksOnTensorsOfNoModel) {
+  whole({"fp8"}, "modelopt");
+  EXPECT_TRUE(report().refusals.empty());
+  const size_t before = report().remarks.size();
+  change_tensors([](auto& tensors) { tensors["model.extra"] = tensors.at("model.norm.weight"); });
+  EXPECT_EQ(report().remarks.size(), before + 1);
+  std::filesystem::remove(path("out/hf_quant_config.json"));
+  EXPECT_TRUE(report().refusals.empty()) << to_json(report());
+  EXPECT_EQ(report().remarks.size(), before + 2);
 }
 
 TEST_F(EngineCheck, NamesBitsThatDiffer) {

@@ -154,6 +154,17 @@ TEST_F(CompressedTensors, ShardsAndThreadsChangeNothing) {
   EXPECT_EQ(index.at("metadata").at("total_size"), total);
 }
 
+// Without a quantized linear the folder is one that is not quantized, and says nothing else.
+TEST_F(CompressedTensors, NothingQuantizedIsNoConfiguration) {
+  for (const char* form : {"compressed-tensors", "modelopt"}) {
+    const ExportReport report = exported(checkpoint({"full_prec"}), form);
+    EXPECT_THAT(report.warnings, ::testing::Contains(HasSubstr("no linear is quantized")));
+    EXPECT_FALSE(config_of(path("out")).contains("quantization_config"));
+    EXPECT_FALSE(std::filesystem::exists(path("out/hf_quant_config.json")));
+    EXPECT_EQ(check_folder({.folder = path("out")}).format, "dense");
+  }
+}
+
 TEST_F(CompressedTensors, ReplacesOnlyWhatItWrote) {
   const std::string source = checkpoint({"fp8"});
   exported(source);

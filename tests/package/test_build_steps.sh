@@ -148,8 +148,20 @@ sleep 1
 touch "$scratch/demo/model/config.json"
 expect both "touched model"
 expect none "nothing changed"
-rm -r "$project/several/gguf"
-expect both "a folder that is gone"
+# Ninja looks for every file that a step makes.
+for form in gguf gptq; do
+  [[ $generator == Ninja ]] || break
+  rm -r "$project/several/$form"
+  expect both "a folder that is gone"
+  expect none "nothing changed"
+done
+sleep 1
+sed -i 's/several EXPORT gguf gptq/several EXPORT gptq,awq/; s/beside.h5 EXPORT gguf awq/beside.h5 EXPORT gguf/' \
+  "$scratch/engines/CMakeLists.txt"
+state() { stat -c '%i %y' "$project"/{one,beside-gguf,several/gptq,several/awq}/pare_export.json \
+  "$project/good.passed"; }
+expect both "other forms"
+[[ ! -e $project/several/gguf && ! -e $project/beside-awq ]] || fail "forms of before stay"
 expect none "nothing changed"
 
 echo "==> Mistakes are found when configuring"
@@ -169,4 +181,8 @@ mistake "not one of pare_quantize" \
   'add_custom_target(t)
 pare_accuracy_gate(TARGET a BASELINE ../demo/model CANDIDATE t MAX_LOSS 1%)'
 mistake "not there" 'pare_quantize(TARGET a MODEL m OUTPUT o.h5)'
+mistake "names a form twice" 'pare_quantize(TARGET a MODEL m OUTPUT o EXPORT gguf gguf)'
+mistake "ARGS has --export" 'pare_quantize(TARGET a MODEL m OUTPUT o ARGS --export gguf)'
+mistake "ARGS has --tp_size" 'pare_quantize(TARGET a MODEL m OUTPUT o ARGS --tp_size 2)'
+mistake "one format a step" 'pare_quantize(TARGET a MODEL m OUTPUT o.h5 QFORMAT "fp8,int8_wo")'
 echo "==> Build steps are good"
