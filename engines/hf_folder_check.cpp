@@ -123,7 +123,9 @@ void check_form(const FolderContents& folder, const EngineCheckOptions& options,
     check_weight_only_kernels(folder, options, findings);
   } else if (method == "awq" || method == "gptq") {
     method == "awq" ? check_awq(folder, findings) : check_gptq(folder, findings);
-    check_weight_only_kernels(folder, options, findings);
+    // Channels in another order are groups of 1 here, and of the stored size in a kernel.
+    const bool in_order = folder.quantization.value("desc_act", Json(false)) != true;
+    if (in_order) check_weight_only_kernels(folder, options, findings);
   } else if (method == "modelopt" || method == "modelopt_fp4") {
     check_modelopt(folder, findings);
   }
@@ -170,8 +172,12 @@ std::string check_hf_folder(const std::string& path, const EngineCheckOptions& o
     find_names(folder, findings);
   } catch (const Error& error) {
     if (!unread.empty()) throw;
-    // What lacks a part is often no linear for a reader, which is said already.
+    // A variant that engines may load all the same.
     const std::string what = error.what();
+    if (form_of(folder.quantization) != "unknown" && what.find("not read") != std::string::npos) {
+      throw Error(ErrorCode::kInputMalformed, path + ": not checked: " + what);
+    }
+    // What lacks a part is often no linear for a reader, which is said already.
     const bool is_said =
         std::any_of(findings.refusals.begin(), findings.refusals.end(),
                     [&](const CheckFinding& finding) { return is_about(what, finding.subject); });

@@ -223,6 +223,12 @@ TEST_F(EngineCheck, DoesNotJudgeWhatItCannotRead) {
     change_config([&](json& config) { config["quantization_config"] = method; });
     EXPECT_THAT(error_text([&] { report(); }), HasSubstr("not checked"));
   }
+  whole({"int4_awq"}, "compressed-tensors");
+  change_tensors([](auto& tensors) {
+    tensors["model.layers.0.mlp.up_proj.weight_g_idx"] = {
+        DType::kI32, {64}, std::vector<std::byte>(256)};
+  });
+  EXPECT_THAT(error_text([&] { report(); }), HasSubstr("not checked"));
 }
 
 TEST_F(EngineCheck, RemarksOnTensorsOfNoModel) {
