@@ -22,7 +22,13 @@ Json scheme_json(const TrtScheme& scheme) {
   return json;
 }
 
-Json value_or(const Json& json, const char* key, const char* otherwise) {
+// "a.b" is b in the object a.
+Json value_or(const Json& json, const std::string& key, const char* otherwise) {
+  const size_t dot = key.find('.');
+  if (dot != std::string::npos) {
+    const Json object = value_or(json, key.substr(0, dot), "{}");
+    return value_or(object.is_object() ? object : Json::object(), key.substr(dot + 1), otherwise);
+  }
   const auto found = json.find(key);
   return found != json.end() && !found->is_null() ? *found : Json::parse(otherwise);
 }
@@ -222,7 +228,8 @@ Json trt_config_json(const TrtLayout& layout, const TrtSizes& encoder, const Jso
                {"decoder", family.decoder},
                {"rmsnorm", family.norms == TrtNorms::kRms},
                {"lm_head_bias", false}};
-  if (*family.variant_key != '\0') json[family.variant_key] = family.variant;
+  const Json variant = Json::parse(family.variant);
+  for (const auto& [key, value] : variant.items()) json[key] = value;
   if (family.position_embedding_type == std::string("rope_gpt_neox")) {
     add_rotary(source_config, json);
     json["attn_bias"] = has_bias(plans, "attention.qkv");
@@ -236,6 +243,10 @@ Json trt_config_json(const TrtLayout& layout, const TrtSizes& encoder, const Jso
       family.modules, [](const TrtModule& module) { return module.kind == TrtKind::kHeadNorm; });
   if (head_norms) json["qk_layernorm"] = true;
   if (half) add_half(layout, encoder, source_config, plans, json);
+  // What the family alone has.
+  for (const auto& [key, value] : keys) {
+    if (!json.contains(key)) json[key] = value;
+  }
   json["mapping"] = {{"world_size", sizes.tp_size * sizes.pp_size},
                      {"tp_size", sizes.tp_size},
                      {"pp_size", sizes.pp_size}};

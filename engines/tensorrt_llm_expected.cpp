@@ -63,7 +63,7 @@ class Lister {
     if (family.target_layers != std::string("transformer.layers.")) {
       return flag(mlp ? "has_mlp_bias" : "has_attention_qkvo_bias", false);
     }
-    if (family.norms == TrtNorms::kLayerNorm) return flag("bias", true);
+    if (family.norms != TrtNorms::kRms) return flag("bias", true);
     if (mlp) return flag("mlp_bias", false);
     const bool qwen = family.decoder == std::string("qwen");
     if (qwen && !linear.is_qkv) return false;

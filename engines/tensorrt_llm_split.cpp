@@ -39,7 +39,7 @@ class Measurer {
     }
     if (embedding_.width != sizes_.hidden) unfit(graph_, "embeddings as wide as no layer");
     for (const BlockGraph& block : blocks_) measure(block);
-    if (family_.fixed_parallel && sizes_.intermediate != 4 * sizes_.hidden) {
+    if (family_.fixed_mlp && sizes_.intermediate != 4 * sizes_.hidden) {
       unfit(graph_, "an MLP that is not four times as wide as the model");
     }
     const bool half = family_.target_layers != std::string("transformer.layers.");
@@ -57,9 +57,12 @@ class Measurer {
   void measure(const BlockGraph& block) {
     for (const AttentionSpec& attention : block.attentions) measure(attention);
     for (const RotaryShape& rotary : block.rotaries) {
-      const bool partly = rotary.rotated != rotary.head_dim && !family_.fixed_parallel;
+      const bool partly = rotary.rotated != rotary.head_dim && !family_.partial_rotary;
       if (rotary.interleaved || partly) {
         unfit(graph_, "rotary embedding of a part of each head, or of neighbours");
+      }
+      if (family_.fixed_rotary && !has_usual_base(rotary)) {
+        unfit(graph_, "rotary embedding with another base than 10,000");
       }
       // It has factors of its own, which its configuration takes in another form.
       if (!rotary.long_inverse_frequency.empty()) unfit(graph_, "rotary embedding by LongRoPE");
@@ -76,25 +79,40 @@ class Measurer {
 
   // The halves of a block, and what each of them reads and is added to.
   void check_residual(const BlockGraph& block) {
-    const auto added =
-        std::ranges::find_if(block.ops, [](const Op& op) { return op.kind == OpKind::kAdd; });
-    const bool to_input =
-        added == block.ops.end() || std::ranges::find(added->inputs, 0) != added->inputs.end();
+    const auto is_add = [](const Op& op) { return op.kind == OpKind::kAdd; };
+    const bool to_input = std::ranges::none_of(block.ops, is_add) ||
+                          std::ranges::any_of(block.ops, [&](const Op& op) {
+                            return is_add(op) && std::ranges::find(op.inputs, 0) != op.inputs.end();
+                          });
     int64_t from_input = 0;
     for (const Op& op : block.ops) {
       if (op.kind != OpKind::kNorm || op.norm.width > 0) continue;
       from_input += op.inputs[0] == 0 ? 1 : 0;
-      if (family_.fixed_parallel && op.norm.epsilon != 1e-5F) {
+      if (family_.fixed_epsilon && op.norm.epsilon != 1e-5F) {
         unfit(graph_, "norms with another epsilon than 1e-5");
       }
     }
     if (!to_input) unfit(graph_, "a residual behind the norm");
-    if (family_.fixed_parallel && from_input != 2) {
+    if (family_.input_norms == 2 && from_input != 2) {
       unfit(graph_, "attention and MLP one after the other");
     }
-    if (!family_.fixed_parallel && from_input > 1) {
+    if (family_.input_norms == 1 && from_input > 1) {
       unfit(graph_, "attention and MLP beside each other");
     }
+    const bool half = family_.target_layers != std::string("transformer.layers.");
+    if (!half && from_input == 0) unfit(graph_, "norms behind attention and MLP");
+  }
+
+  static bool has_usual_base(const RotaryShape& rotary) {
+    constexpr double kBase = 10000;
+    constexpr double kNear = 1e-5;
+    for (size_t i = 0; i < rotary.inverse_frequency.size(); ++i) {
+      const double usual =
+          std::pow(kBase, -2.0 * static_cast<double>(i) / static_cast<double>(rotary.rotated));
+      const auto found = static_cast<double>(rotary.inverse_frequency[i]);
+      if (std::abs(found - usual) > kNear * usual) return false;
+    }
+    return rotary.attention_factor == 1;
   }
 
   void measure(const AttentionSpec& attention) {
@@ -133,6 +151,10 @@ class Measurer {
     }
     if (op.kind != OpKind::kLinear && op.kind != OpKind::kNorm) return;
     const TrtModule* module = find_module(family_, name);
+    if (op.kind == OpKind::kNorm && op.norm.width == 0 &&
+        (!op.norm.weight || op.norm.bias != (family_.norms == TrtNorms::kLayerNorm))) {
+      unfit(graph_, "norms with other parameters than its family's");
+    }
     if (module == nullptr) unfit(graph_, "\"" + block.full_name(op) + "\"");
     if (op.kind == OpKind::kLinear && op.linear.adapter_rank > 0) {
       unfit(graph_, "an adapter beside \"" + block.full_name(op) + "\"");
@@ -152,6 +174,22 @@ class Measurer {
   const EmbeddingSpec& embedding_;
   TrtSizes sizes_;
 };
+
+// Of those with the architecture the one that names what the layers have; the first where none
+// does, for the message.
+const TrtFamily* family_of(const ModelGraph& graph) {
+  const std::vector<const TrtFamily*> families = find_trt_families(graph.architecture);
+  for (const TrtFamily* family : families) {
+    const bool names_all = std::ranges::all_of(graph.blocks, [&](const BlockGraph& block) {
+      return std::ranges::all_of(block.ops, [&](const Op& op) {
+        const bool has_name = op.kind == OpKind::kLinear || op.kind == OpKind::kNorm;
+        return !has_name || find_module(*family, op.name) != nullptr;
+      });
+    });
+    if (names_all) return family;
+  }
+  return families.empty() ? nullptr : families.front();
+}
 
 TrtHalf plan_half(const ModelGraph& graph, const TrtFamily& family, const std::string& label,
                   const std::vector<BlockGraph>& blocks, const EmbeddingSpec& embedding,
@@ -179,7 +217,7 @@ std::vector<TrtHalf> plan_tensorrt_llm(const ModelGraph& graph, int64_t tp_size,
               plan_half(graph, *find_trt_decoder(graph.architecture), "decoder/", graph.blocks,
                         graph.embedding, tp_size, pp_size)};
     }
-  } else if (const TrtFamily* family = find_trt_family(graph.architecture); family != nullptr) {
+  } else if (const TrtFamily* family = family_of(graph); family != nullptr) {
     return {plan_half(graph, *family, "", graph.blocks, graph.embedding, tp_size, pp_size)};
   }
   throw Error(ErrorCode::kInputMalformed, graph.architecture + ": --export tensorrt-llm writes " +

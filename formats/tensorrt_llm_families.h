@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace pare {
 
@@ -47,20 +48,23 @@ struct TrtModule {
 
 /// A key of config.json under both names.
 struct TrtKey {
-  const char* source;     ///< Hugging Face's.
+  const char* source;     ///< Hugging Face's; "a.b" is b in the object a.
   const char* target;     ///< TensorRT-LLM's.
   const char* otherwise;  ///< JSON: what stands for an absent key, either way.
 };
 
-enum class TrtNorms : uint8_t { kRms, kLayerNorm };
+enum class TrtNorms : uint8_t {
+  kRms,
+  kLayerNorm,
+  kLayerNormPlain,  ///< Without a bias.
+};
 
 struct TrtFamily {
-  const char* architecture;  ///< Hugging Face's.
-  const char* model_type;    ///< Hugging Face's.
-  const char* target;        ///< TensorRT-LLM's "architecture".
-  const char* decoder;       ///< "decoder", or the model_type of an encoder or decoder
-  const char* variant_key;   ///< A key that tells families of one architecture apart; or ""
-  const char* variant;
+  const char* architecture;   ///< Hugging Face's.
+  const char* model_type;     ///< Hugging Face's.
+  const char* target;         ///< TensorRT-LLM's "architecture".
+  const char* decoder;        ///< "decoder", or the model_type of an encoder or decoder
+  const char* variant;        ///< JSON: keys that tell families of one architecture apart.
   const char* layers;         ///< Prefix of the source's layers.
   const char* target_layers;  ///< Prefix of the target's layers.
   std::span<const TrtModule> modules;
@@ -80,20 +84,29 @@ struct TrtFamily {
   const char* position_embedding_type;
   std::span<const TrtKey> sizes;  ///< "otherwise" is "" where the key has to be there.
   std::span<const TrtKey> keys;
-  const char* fixed;  ///< JSON: further keys of the source's config.json.
-  /// The engine's MLP is four times as wide as the model and its norms have 1e-5, whatever
-  /// config.json says; attention and MLP read the same stream.
-  bool fixed_parallel;
-  bool plugin_int8;  ///< Has W8A8_SQ_PER_CHANNEL_PER_TOKEN_PLUGIN.
-  bool rowwise_fp8;  ///< Has FP8_PER_CHANNEL_PER_TOKEN.
+  const char* fixed;    ///< JSON: further keys of the source's config.json.
+  int64_t input_norms;  ///< Of a layer, that read its input: two where its halves are parallel.
+  // What the engine has whatever config.json says.
+  bool fixed_mlp;       ///< An MLP four times as wide as the model.
+  bool fixed_epsilon;   ///< Norms with 1e-5.
+  bool fixed_rotary;    ///< Rotary embedding with base 10,000.
+  bool partial_rotary;  ///< May rotate a part of each head.
+  bool plugin_int8;     ///< Has W8A8_SQ_PER_CHANNEL_PER_TOKEN_PLUGIN.
+  bool rowwise_fp8;     ///< Has FP8_PER_CHANNEL_PER_TOKEN.
 };
+
+/// Decoders with layer norms.
+std::span<const TrtFamily> trt_layer_norm_families();
 
 /// Halves of encoder-decoder models, in the same order.
 std::span<const TrtFamily> trt_encoder_halves();
 std::span<const TrtFamily> trt_decoder_halves();
 
-/// By Hugging Face's name of the architecture; null for one that is not in the tables.
-const TrtFamily* find_trt_family(std::string_view architecture);
+/// Decoders by Hugging Face's name of the architecture, of which some have several.
+std::vector<const TrtFamily*> find_trt_families(std::string_view architecture);
+
+/// Whether it is a decoder, and no half of a model.
+bool is_trt_decoder(const TrtFamily& family);
 
 /// By TensorRT-LLM's config.json.
 const TrtFamily* find_trt_target(const nlohmann::ordered_json& config);

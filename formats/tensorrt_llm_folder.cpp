@@ -71,7 +71,7 @@ TrtFolder open_trt_folder(const std::string& path) {
   const bool halves = folder.parts.size() == 2;
   const bool fit = halves ? first == find_trt_encoder(first->architecture) &&
                                 last == find_trt_decoder(first->architecture)
-                          : find_trt_family(first->architecture) == first;
+                          : is_trt_decoder(*first);
   if (!fit) {
     throw Error(ErrorCode::kInputMalformed,
                 folder.parts[0].config.path + ": architecture \"" + first->target + "\" is " +

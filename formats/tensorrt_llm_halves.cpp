@@ -116,8 +116,7 @@ constexpr TrtFamily t5(const char* architecture, const char* model_type, bool de
           .model_type = model_type,
           .target = decoder ? "DecoderModel" : "EncoderModel",
           .decoder = "t5",
-          .variant_key = "model_type",
-          .variant = "t5",
+          .variant = R"({"model_type": "t5"})",
           .layers = decoder ? "decoder.block." : "encoder.block.",
           .target_layers = decoder ? "decoder_layers." : "encoder_layers.",
           .modules = decoder ? std::span<const TrtModule>(kT5Decoder) : kT5Encoder,
@@ -138,14 +137,19 @@ constexpr TrtFamily t5(const char* architecture, const char* model_type, bool de
           .sizes = decoder ? std::span<const TrtKey>(kT5DecoderSizes) : kT5EncoderSizes,
           .keys = kT5Keys,
           .fixed = "{}",
-          .fixed_parallel = false,
+          .input_norms = 1,
+          .fixed_mlp = false,
+          .fixed_epsilon = false,
+          .fixed_rotary = false,
+          .partial_rotary = false,
           .plugin_int8 = false,
           .rowwise_fp8 = false};
 }
 
 constexpr TrtFamily bart(bool decoder) {
   TrtFamily family = t5("BartForConditionalGeneration", "bart", decoder);
-  family.decoder = family.variant = "bart";
+  family.decoder = "bart";
+  family.variant = R"({"model_type": "bart"})";
   family.layers = decoder ? "model.decoder.layers." : "model.encoder.layers.";
   family.modules = decoder ? std::span<const TrtModule>(kBartDecoder) : kBartEncoder;
   family.embedding = "model.shared.weight";

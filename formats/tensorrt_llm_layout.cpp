@@ -56,7 +56,7 @@ class Builder {
                 int64_t pp_rank) {
     if (source.empty()) return;
     add({target + ".weight", source + ".weight", {width}, TrtForm::kWhole, pp_rank});
-    if (layout_.family->norms == TrtNorms::kRms) return;
+    if (layout_.family->norms != TrtNorms::kLayerNorm) return;
     add({target + ".bias", source + ".bias", {width}, TrtForm::kWhole, pp_rank});
   }
 

@@ -22,6 +22,12 @@ Json source_activation(const Json& name, const TrtFamily& family) {
   return means_tanh && name == "gelu" ? Json("gelu_new") : name;
 }
 
+// "a.b" is b in the object a.
+Json& place_of(Json& json, const std::string& key) {
+  const size_t dot = key.find('.');
+  return dot == std::string::npos ? json[key] : json[key.substr(0, dot)][key.substr(dot + 1)];
+}
+
 void add_keys(const TrtConfig& config, Json& source) {
   const TrtFamily& family = *config.family;
   for (const TrtKey& key : family.sizes) {
@@ -31,7 +37,7 @@ void add_keys(const TrtConfig& config, Json& source) {
   }
   for (const TrtKey& key : family.keys) {
     const Json value = value_or(config.json, key.target, key.otherwise);
-    source[key.source] =
+    place_of(source, key.source) =
         key.target == std::string("hidden_act") ? source_activation(value, family) : value;
   }
 }
@@ -60,8 +66,18 @@ Json make_source_config(const TrtConfig& config, const TrtConfig* encoder, const
   if (encoder != nullptr) add_keys(*encoder, source);
   add_keys(config, source);
   const Json fixed = Json::parse(family.fixed);
-  for (const auto& [key, value] : fixed.items()) source[key] = value;
+  for (const auto& [key, value] : fixed.items()) {
+    if (value.is_object() && source.contains(key)) {
+      source[key].update(value);
+    } else {
+      source[key] = value;
+    }
+  }
   source["tie_word_embeddings"] = facts.tied;
+  if (family.target == std::string("FalconForCausalLM")) {
+    source["bias"] = facts.qkv_bias;
+    source["multi_query"] = config.sizes.kv_heads == 1;
+  }
   if (family.position_embedding_type == std::string("rope_gpt_neox")) {
     add_rotary(config, source);
     source["attention_bias"] = facts.qkv_bias;

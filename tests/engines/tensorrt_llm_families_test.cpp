@@ -5,6 +5,7 @@
 #include "formats/weight_source.h"
 #include "pare/evaluate.h"
 #include "tests/engines/tensorrt_llm_fixture.h"
+#include "tests/support/error_text.h"
 #include "tests/support/model_configs.h"
 
 namespace pare::testing {
@@ -202,6 +203,95 @@ TEST_F(TensorRtLlmFamilies, FusedQueriesKeysAndValuesComeBack) {
   }
 }
 
+struct LayerNormFamily {
+  json config;
+  const char* architecture;  ///< TensorRT-LLM's
+  json keys;                 ///< That its config.json has beside those of all.
+};
+
+// OPT, MPT and the three kinds of Falcon: there and back, and with nothing but TensorRT-LLM's
+// files.
+TEST_F(TensorRtLlmFamilies, OptMptAndFalconComeBack) {
+  const auto changed_config = [](const char* name, const json& changes) {
+    json config = json::parse(model_config(name).json);
+    config.update(changes);
+    return config;
+  };
+  const json wide = {{"hidden_size", 40}, {"num_attention_heads", 4}, {"rope_theta", 10000.0}};
+  const auto falcon = [&](const char* name, json changes) {
+    changes.update(wide);
+    return changed_config(name, changes);
+  };
+  const std::vector<LayerNormFamily> families = {
+      {changed_config("Opt", {{"num_attention_heads", 4}, {"ffn_dim", 160}}),
+       "OPTForCausalLM",
+       {{"do_layer_norm_before", true}, {"max_position_embeddings", 64}, {"hidden_act", "relu"}}},
+      {changed_config("MptClipped", {{"n_heads", 4},
+                                     {"expansion_ratio", 4},
+                                     {"attn_config", {{"clip_qkv", 0.5}, {"alibi_bias_max", 6}}}}),
+       "MPTForCausalLM",
+       {{"clip_qkv", 0.5}, {"alibi_bias_max", 6}, {"position_embedding_type", "alibi"}}},
+      {falcon("FalconGrouped", {{"num_kv_heads", 2}}),
+       "FalconForCausalLM",
+       {{"new_decoder_architecture", true}, {"parallel_attention", true}}},
+      {falcon("FalconGroupedOneNorm", {{"num_kv_heads", 2}}),
+       "FalconForCausalLM",
+       {{"new_decoder_architecture", false}, {"parallel_attention", true}}},
+      {falcon("FalconOneKeyHead", json::object()),
+       "FalconForCausalLM",
+       {{"new_decoder_architecture", false}, {"parallel_attention", true}}},
+      {falcon("FalconSerialRotary", json::object()),
+       "FalconForCausalLM",
+       {{"new_decoder_architecture", false}, {"parallel_attention", false}, {"bias", true}}}};
+  for (const LayerNormFamily& family : families) {
+    use(family.config);
+    for (const char* qformat : {"", "fp8", "int8_sq", "int4_awq"}) {
+      std::string source = path("model");
+      if (*qformat != '\0') {
+        QuantizeOptions options = job_of("q.h5", qformat);
+        options.algo = "rtn";
+        options.awq_block_size = 2;
+        options.force = true;
+        source = quantize(options, {}).output;
+      }
+      for (const Ranks& ranks : {Ranks{1, 1}, Ranks{2, 2}}) {
+        SCOPED_TRACE(family.config.dump() + " " + qformat + " tp " + std::to_string(ranks.tp_size));
+        const ExportReport report = exported(source, ranks);
+        const json made = json_of(report.output + "/config.json");
+        EXPECT_EQ(made.at("architecture"), family.architecture);
+        for (const auto& [key, value] : family.keys.items()) EXPECT_EQ(made.at(key), value) << key;
+        EXPECT_EQ(
+            changed(*open_model_files(source).source, *open_model_files(report.output).source),
+            std::vector<std::string>{});
+        const auto refused = refusals(report.output);
+        EXPECT_TRUE(refused.empty()) << refused[0].subject << " " << refused[0].message;
+        if (*qformat != '\0') continue;
+        std::filesystem::remove(report.output + "/hf_config.json");
+        EXPECT_LT(
+            distance(logits_of(report.output, Precision::kF32), logits_of(source, Precision::kF32)),
+            1e-6);
+      }
+    }
+  }
+}
+
+TEST_F(TensorRtLlmFamilies, WhatTheirEnginesDoNotHaveIsRefused) {
+  const auto failure = [&](const char* name, const json& changes) {
+    json config = json::parse(model_config(name).json);
+    config.update(changes);
+    use(config);
+    return error_text([&] { exported(path("model")); });
+  };
+  EXPECT_THAT(failure("Opt", {{"ffn_dim", 52}}), HasSubstr("four times as wide"));
+  EXPECT_THAT(failure("OptNormsBehindNarrow", {{"ffn_dim", 160}}), HasSubstr("no place"));
+  EXPECT_THAT(failure("OptNormsBehindNarrow", {{"ffn_dim", 160}, {"word_embed_proj_dim", 40}}),
+              HasSubstr("norms behind"));
+  EXPECT_THAT(failure("OptPlainNorms", {{"ffn_dim", 160}}), HasSubstr("norms with other"));
+  EXPECT_THAT(failure("MptClipped", json::object()), HasSubstr("scale"));
+  EXPECT_THAT(failure("FalconAlibi", json::object()), HasSubstr("biases of its own"));
+  EXPECT_THAT(failure("FalconGrouped", {{"rope_theta", 500.0}}), HasSubstr("another base"));
+}
+
 TEST_F(TensorRtLlmFamilies, OthersFoldersNeedNoConfigurationOfOurs) {
   std::vector<json> configs = {llama(), json::parse(model_config("Mixtral").json),
                                json::parse(model_config("StarCoderTwoPlain").json)};
@@ -361,7 +451,7 @@ TEST_F(TensorRtLlmFamilies, ReplacesItsOwnFolders) {
 
 TEST_F(TensorRtLlmFamilies, RefusesWhatItsConfigurationCannotSay) {
   for (const auto& [name, words] : std::vector<std::pair<const char*, const char*>>{
-           {"FalconGrouped", "choose another form"},
+           {"Nemotron", "choose another form"},
            {"GemmaTwo", "cap"},
            {"QwenThreeMoe", "choose another form"},
            {"GptTwoByLayer", "scale"},
@@ -371,7 +461,6 @@ TEST_F(TensorRtLlmFamilies, RefusesWhatItsConfigurationCannotSay) {
            {"BloomAfterNorm", "residual behind the norm"},
            {"Phi", "part of each head"},
            {"PhiLong", "LongRoPE"},
-           {"OptNormsBehindNarrow", "choose another form"},
            {"Mamba", "choose another form"},
            {"QwenThree", "has a bias"}}) {
     SCOPED_TRACE(name);
