@@ -235,6 +235,11 @@ class VocabularyWriter {
   }
 
   void add_chat_template() {
+    // Newer tokenizers have a file for it, which wins.
+    if (const auto own = files_.find("chat_template.jinja"); own != files_.end()) {
+      metadata_.add("tokenizer.chat_template", own->second);
+      return;
+    }
     const auto file = files_.find("tokenizer_config.json");
     if (file == files_.end()) return;
     const Json json = Json::parse(file->second);

@@ -23,7 +23,7 @@ std::map<std::string, std::string> tokenizer_beside(const std::string& path) {
   std::map<std::string, std::string> files;
   if (input_kind(path) != PathKind::kFolder) return files;
   for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-                           "special_tokens_map.json", "added_tokens.json"}) {
+                           "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"}) {
     const std::string file = path + "/" + name;
     if (input_file_exists(file)) files[name] = read_text_file(file, kMaxTextBytes);
   }

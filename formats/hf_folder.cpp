@@ -21,10 +21,11 @@ using Json = nlohmann::json;
 
 constexpr size_t kMaxTextBytes = size_t{256} << 20;
 // Those of tokenizers in docs/checkpoint.md; SentencePiece models are binary.
-constexpr std::array<const char*, 9> kTextFiles{
+constexpr std::array<const char*, 10> kTextFiles{
     "tokenizer.json",          "tokenizer.model",   "spiece.model",
     "tokenizer_config.json",   "vocab.json",        "merges.txt",
-    "special_tokens_map.json", "added_tokens.json", "generation_config.json"};
+    "special_tokens_map.json", "added_tokens.json", "generation_config.json",
+    "chat_template.jinja"};
 
 [[noreturn]] void malformed(const std::string& path, const std::string& what) {
   throw Error(ErrorCode::kInputMalformed, path + ": " + what);

@@ -109,12 +109,13 @@ const TrtFamily* find(std::span<const TrtFamily> families, std::string_view arch
 
 // Whether a config.json says what a family has; what is not said is false.
 bool is_variant(const nlohmann::ordered_json& config, const TrtFamily& family) {
-  const auto variant = nlohmann::json::parse(family.variant);
-  return std::ranges::all_of(variant.items(), [&](const auto& item) {
-    const auto found = config.find(item.key());
+  const auto variant = nlohmann::ordered_json::parse(family.variant);
+  for (const auto& [key, value] : variant.items()) {
+    const auto found = config.find(key);
     const bool is_said = found != config.end() && !found->is_null();
-    return is_said ? *found == item.value() : item.value() == false;
-  });
+    if (is_said ? *found != value : value != false) return false;
+  }
+  return true;
 }
 
 }  // namespace

@@ -33,7 +33,8 @@ class WeightSource {
 
   /// Further small files of the model by name, verbatim: those of the tokenizer (tokenizer.json,
   /// tokenizer.model, spiece.model, tokenizer_config.json, vocab.json, merges.txt,
-  /// special_tokens_map.json, added_tokens.json) and generation_config.json, where they exist.
+  /// special_tokens_map.json, added_tokens.json, chat_template.jinja) and generation_config.json,
+  /// where they exist.
   virtual const std::map<std::string, std::string>& text_files() const = 0;
 
   /// Names of all logical tensors, sorted. A compressed linear `m` counts as "m.weight" alone; its

@@ -167,6 +167,9 @@ TEST_F(GgufVocabulary, RowsWithoutTokensAreFilled) {
   EXPECT_FALSE(file().has("tokenizer.ggml.unknown_token_id"));
   EXPECT_EQ(file().find_boolean("tokenizer.ggml.add_bos_token"), false);
   EXPECT_EQ(file().text("tokenizer.chat_template"), "{{ messages }}");
+  files["chat_template.jinja"] = "{{ others }}";
+  through_gguf(files, 8);
+  EXPECT_EQ(file().text("tokenizer.chat_template"), "{{ others }}");
 }
 
 TEST_F(GgufVocabulary, BosIsWhatTheTokenizerPutsInFront) {

@@ -38,11 +38,14 @@ TEST_F(HfFolderTest, ReadsASingleFile) {
   write_weights("model.safetensors", {"a.weight", "b.weight"});
   write_file(folder_ / "tokenizer.json", "{}");
   write_file(folder_ / "merges.txt", "a b\n");
+  write_file(folder_ / "chat_template.jinja", "{{ messages }}");
   const auto source = open_weight_source(folder_.path());
   EXPECT_EQ(source->names(), (std::vector<std::string>{"a.weight", "b.weight"}));
   EXPECT_EQ(source->config_json(), R"({"model_type": "llama"})");
-  EXPECT_EQ(source->text_files(), (std::map<std::string, std::string>{{"merges.txt", "a b\n"},
-                                                                      {"tokenizer.json", "{}"}}));
+  EXPECT_EQ(source->text_files(),
+            (std::map<std::string, std::string>{{"chat_template.jinja", "{{ messages }}"},
+                                                {"merges.txt", "a b\n"},
+                                                {"tokenizer.json", "{}"}}));
   EXPECT_TRUE(std::ranges::equal(source->dense("b.weight").bytes, tensors_["b.weight"].bytes));
   EXPECT_EQ(source->shape("a.weight"), (Shape{4, 6}));
   EXPECT_EQ(source->stored_bytes(), 96);
