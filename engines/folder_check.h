@@ -33,6 +33,9 @@ struct FolderContents {
   }
 };
 
+/// What "quant_method" says; "dense" where nothing is said, "unknown" where it says no name.
+std::string form_of(const nlohmann::ordered_json& quantization);
+
 /// Names each tensor that a quantized linear lacks beside those that it has, linears with tensors
 /// of a quantized one that the configuration does not quantize, and of FP8 in blocks and MXFP4,
 /// which are decoded when they are read, scales that are none.
@@ -76,8 +79,8 @@ void check_awq(const FolderContents& folder, EngineFindings& findings);
 void check_gptq(const FolderContents& folder, EngineFindings& findings);
 void check_modelopt(const FolderContents& folder, EngineFindings& findings);
 
-/// A Hugging Face folder in any of these forms, or not quantized: all checks. Returns its form as
-/// "quant_method" says it, "dense" where nothing is said.
+/// A Hugging Face folder in any of these forms, or not quantized: all checks. Returns its
+/// form_of().
 std::string check_hf_folder(const std::string& path, const EngineCheckOptions& options,
                             EngineFindings& findings);
 

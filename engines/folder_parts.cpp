@@ -1,8 +1,7 @@
+// Whether each quantized linear of a folder has all its tensors, before anything reads them as one.
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <map>
-#include <optional>
 #include <set>
 #include <string_view>
 
@@ -122,8 +121,8 @@ void check_scales(const WeightSource& stored, const std::string& name, EngineFin
                        [](float value) { return std::isfinite(value) && value > 0; });
   }
   stored.release({name});
-  if (!good)
-    findings.refuse(name, "holds what is no scale: zero, negative, or not a finite number");
+  if (good) return;
+  findings.refuse(name, "holds what is no scale: zero, negative, or not a finite number");
 }
 
 void check_fp8_blocks(const WeightSource& stored, const Json& quantization,
@@ -141,8 +140,7 @@ void check_fp8_blocks(const WeightSource& stored, const Json& quantization,
     }
     const bool is_left_alone =
         std::any_of(left_alone.begin(), left_alone.end(), [&](const std::string& text) {
-          return module == text || module.starts_with(text + ".") ||
-                 module.find("." + text + ".") != std::string::npos || module.ends_with("." + text);
+          return ("." + module + ".").find("." + text + ".") != std::string::npos;
         });
     if (is_left_alone) {
       findings.refuse(module, "has quantized tensors, but quantization_config leaves it alone");
@@ -174,20 +172,19 @@ void check_unquantized(const WeightSource& stored, EngineFindings& findings) {
 }  // namespace
 
 void check_parts(const WeightSource& stored, const Json& quantization, EngineFindings& findings) {
-  const Json method =
-      quantization.is_object() ? quantization.value("quant_method", Json()) : Json();
+  const std::string form = form_of(quantization);
   try {
     if (quantization.is_null()) {
       check_unquantized(stored, findings);
-    } else if (method == "fp8") {
+    } else if (form == "fp8") {
       check_fp8_blocks(stored, quantization, findings);
-    } else if (method == "mxfp4") {
+    } else if (form == "mxfp4") {
       check_mxfp4(stored, findings);
-    } else if (method == "compressed-tensors") {
+    } else if (form == "compressed-tensors") {
       check_compressed_tensors_parts(stored, quantization, findings);
-    } else if (method == "modelopt" || method == "modelopt_fp4") {
+    } else if (form == "modelopt" || form == "modelopt_fp4") {
       check_modelopt_parts(stored, quantization, findings);
-    } else if (method == "awq" || method == "gptq") {
+    } else if (form == "awq" || form == "gptq") {
       check_grouped_parts(stored, quantization, findings);
     }
   } catch (const Error& error) {

@@ -108,13 +108,6 @@ void find_names(FolderContents& folder, const EngineFindings& findings) {
   }
 }
 
-std::string form_of(const Json& quantization) {
-  if (quantization.is_null()) return "dense";
-  const Json method =
-      quantization.is_object() ? quantization.value("quant_method", Json()) : Json();
-  return method.is_string() ? method.get<std::string>() : "unknown";
-}
-
 void check_form(const FolderContents& folder, const EngineCheckOptions& options,
                 EngineFindings& findings) {
   const std::string method = form_of(folder.quantization);
@@ -156,6 +149,13 @@ std::string unread_reason(const FolderContents& folder) {
 }
 
 }  // namespace
+
+std::string form_of(const Json& quantization) {
+  if (quantization.is_null()) return "dense";
+  const Json method =
+      quantization.is_object() ? quantization.value("quant_method", Json()) : Json();
+  return method.is_string() ? method.get<std::string>() : "unknown";
+}
 
 std::string check_hf_folder(const std::string& path, const EngineCheckOptions& options,
                             EngineFindings& findings) {

@@ -119,7 +119,8 @@ constexpr auto kMpt = std::to_array<TrtModule>({
     {"ffn.down_proj", "mlp.proj", kDown},
 });
 
-// Falcon with a norm for each half (40B and 180B), with one for both (7B, 11B), and in sequence.
+// Falcon with a norm for each half (40B and 180B), and with one for both (7B, 11B); in sequence its
+// layers are BLOOM's.
 constexpr auto kFalconTwoNorms = std::to_array<TrtModule>({
     {"ln_attn", "input_layernorm", kNorm},
     {"ln_mlp", "mlp_layernorm", kNorm},
@@ -133,15 +134,6 @@ constexpr auto kFalconOneNorm = std::to_array<TrtModule>({
     {"input_layernorm", "input_layernorm", kNorm},
     {"self_attention.query_key_value", "attention.qkv", kQkvGroups},
     {"self_attention.dense", "attention.dense", kAttentionOut},
-    {"mlp.dense_h_to_4h", "mlp.fc", kUp},
-    {"mlp.dense_4h_to_h", "mlp.proj", kDown},
-});
-
-constexpr auto kFalconSerial = std::to_array<TrtModule>({
-    {"input_layernorm", "input_layernorm", kNorm},
-    {"self_attention.query_key_value", "attention.qkv", kQkvGroups},
-    {"self_attention.dense", "attention.dense", kAttentionOut},
-    {"post_attention_layernorm", "post_layernorm", kNorm},
     {"mlp.dense_h_to_4h", "mlp.fc", kUp},
     {"mlp.dense_4h_to_h", "mlp.proj", kDown},
 });
@@ -336,8 +328,7 @@ constexpr TrtFamily falcon_one_norm() {
 }
 
 constexpr TrtFamily falcon_serial() {
-  return falcon(kFalconSerial,
-                R"({"new_decoder_architecture": false, "parallel_attention": false})",
+  return falcon(kBloom, R"({"new_decoder_architecture": false, "parallel_attention": false})",
                 R"({"new_decoder_architecture": false, "parallel_attn": false,
                     "alibi": false})");
 }

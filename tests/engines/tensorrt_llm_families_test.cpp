@@ -16,6 +16,18 @@ using ::testing::HasSubstr;
 
 class TensorRtLlmFamilies : public TensorRtLlmTest {
  protected:
+  /// The model itself, or with a format its checkpoint in that, rounded to nearest.
+  std::string source_in(const std::string& qformat,
+                        const std::function<void(QuantizeOptions&)>& change = {}) const {
+    if (qformat.empty()) return path("model");
+    QuantizeOptions options = job_of("q.h5", qformat);
+    options.algo = "rtn";
+    options.awq_block_size = 2;
+    options.force = true;
+    if (change) change(options);
+    return quantize(options, {}).output;
+  }
+
   /// What of a checkpoint comes back otherwise than it went: linears by code and scale, dense
   /// tensors by value.
   static std::vector<std::string> changed(const WeightSource& one, const WeightSource& other) {
@@ -71,14 +83,7 @@ TEST_F(TensorRtLlmFamilies, DecodersComeBack) {
       for (const Ranks& ranks : {Ranks{1, 1}, Ranks{family.tp_size, 2}}) {
         SCOPED_TRACE(std::string(family.config) + " " + qformat + " tp " +
                      std::to_string(ranks.tp_size));
-        std::string source = path("model");
-        if (*qformat != '\0') {
-          QuantizeOptions options = job_of("q.h5", qformat);
-          options.algo = "rtn";
-          options.awq_block_size = 2;
-          options.force = true;
-          source = quantize(options, {}).output;
-        }
+        const std::string source = source_in(qformat);
         const ExportReport report = exported(source, ranks);
         EXPECT_EQ(json_of(report.output + "/config.json").at("architecture"), family.architecture);
         const auto expected = open_model_files(source).source;
@@ -102,15 +107,9 @@ TEST_F(TensorRtLlmFamilies, Gpt2ComesBackTurnedRound) {
     config["tie_word_embeddings"] = tied;
     use(config);
     for (const char* qformat : {"", "fp8", "int8_sq", "int4_awq"}) {
-      std::string source = path("model");
-      if (*qformat != '\0') {
-        QuantizeOptions options = job_of("q.h5", qformat);
-        options.algo = "rtn";
-        options.awq_block_size = 2;
+      const std::string source = source_in(qformat, [&](QuantizeOptions& options) {
         options.dynamic_activations = qformat == std::string("int8_sq");
-        options.force = true;
-        source = quantize(options, {}).output;
-      }
+      });
       for (const Ranks& ranks : {Ranks{1, 1}, Ranks{4, 1}, Ranks{2, 2}}) {
         SCOPED_TRACE(std::string(qformat) + " tp " + std::to_string(ranks.tp_size));
         const ExportReport report = exported(source, ranks);
@@ -144,14 +143,7 @@ TEST_F(TensorRtLlmFamilies, FusedQueriesKeysAndValuesComeBack) {
     use(config);
     const std::string type = config.at("model_type");
     for (const char* qformat : {"", "fp8", "int8_sq", "int4_awq"}) {
-      std::string source = path("model");
-      if (*qformat != '\0') {
-        QuantizeOptions options = job_of("q.h5", qformat);
-        options.algo = "rtn";
-        options.awq_block_size = 2;
-        options.force = true;
-        source = quantize(options, {}).output;
-      }
+      const std::string source = source_in(qformat);
       for (const Ranks& ranks : {Ranks{1, 1}, Ranks{2, 2}}) {
         SCOPED_TRACE(type + " " + qformat + " tp " + std::to_string(ranks.tp_size));
         const ExportReport report = exported(source, ranks, type + qformat);
@@ -246,14 +238,7 @@ TEST_F(TensorRtLlmFamilies, OptMptAndFalconComeBack) {
   for (const LayerNormFamily& family : families) {
     use(family.config);
     for (const char* qformat : {"", "fp8", "int8_sq", "int4_awq"}) {
-      std::string source = path("model");
-      if (*qformat != '\0') {
-        QuantizeOptions options = job_of("q.h5", qformat);
-        options.algo = "rtn";
-        options.awq_block_size = 2;
-        options.force = true;
-        source = quantize(options, {}).output;
-      }
+      const std::string source = source_in(qformat);
       for (const Ranks& ranks : {Ranks{1, 1}, Ranks{2, 2}}) {
         SCOPED_TRACE(family.config.dump() + " " + qformat + " tp " + std::to_string(ranks.tp_size));
         const ExportReport report = exported(source, ranks);
@@ -370,15 +355,8 @@ TEST_F(TensorRtLlmFamilies, BothHalvesOfT5) {
     use(config);
     for (const char* qformat : {"", "fp8", "int8_sq", "int4_awq"}) {
       SCOPED_TRACE(std::string(name) + " " + qformat);
-      std::string source = path("model");
-      if (*qformat != '\0') {
-        QuantizeOptions options = job_of("q.h5", qformat);
-        options.algo = "rtn";
-        options.awq_block_size = 2;
-        options.smooth = false;
-        options.force = true;
-        source = quantize(options, {}).output;
-      }
+      const std::string source =
+          source_in(qformat, [&](QuantizeOptions& options) { options.smooth = false; });
       const auto expected = open_model_files(source).source;
       for (const Ranks& ranks : {Ranks{1, 1}, Ranks{2, 2}}) {
         const ExportReport report = exported(source, ranks);
@@ -411,14 +389,7 @@ TEST_F(TensorRtLlmFamilies, BothHalvesOfBart) {
   config["encoder_attention_heads"] = 2;
   use(config);
   for (const char* qformat : {"", "fp8", "int4_awq"}) {
-    std::string source = path("model");
-    if (*qformat != '\0') {
-      QuantizeOptions options = job_of("q.h5", qformat);
-      options.algo = "rtn";
-      options.awq_block_size = 2;
-      options.force = true;
-      source = quantize(options, {}).output;
-    }
+    const std::string source = source_in(qformat);
     for (const Ranks& ranks : {Ranks{1, 1}, Ranks{2, 2}}) {
       SCOPED_TRACE(qformat);
       const ExportReport report = exported(source, ranks);
